@@ -1,0 +1,54 @@
+"""What can be traded: one symbol on one venue, with the venue's rounding rules."""
+
+from dataclasses import dataclass
+from decimal import ROUND_DOWN, ROUND_HALF_EVEN, Decimal
+from enum import StrEnum
+
+
+class MarketKind(StrEnum):
+    """Spot pairs are owned outright; perpetuals pay funding and can be shorted with leverage."""
+
+    SPOT = "spot"
+    PERPETUAL = "perpetual"
+
+
+@dataclass(frozen=True)
+class Instrument:
+    """One tradable symbol; a step or minimum of zero means that the venue states none.
+
+    Attributes
+    ----------
+    exchange : str
+        Exchange key: one venue and market type, for example ``binance`` (spot) or ``bybit`` (linear perpetuals).
+    symbol : str
+        Base and quote without separator, for example ``BTCUSDT``.
+    price_step, quantity_step : Decimal
+        Smallest change of a price (quote currency) and of a quantity (base currency).
+    min_quantity, min_notional : Decimal
+        Smallest order, in base and in quote currency.
+    funding_interval_minutes : int or None
+        None for spot.
+    """
+
+    exchange: str
+    symbol: str
+    base: str
+    quote: str
+    kind: MarketKind
+    price_step: Decimal = Decimal(0)
+    quantity_step: Decimal = Decimal(0)
+    min_quantity: Decimal = Decimal(0)
+    min_notional: Decimal = Decimal(0)
+    funding_interval_minutes: int | None = None
+
+    def round_price(self, price: Decimal) -> Decimal:
+        """Nearest price that the venue accepts."""
+        return _to_step(price, self.price_step, ROUND_HALF_EVEN)
+
+    def round_quantity(self, quantity: Decimal) -> Decimal:
+        """Largest accepted quantity that is not above `quantity`."""
+        return _to_step(quantity, self.quantity_step, ROUND_DOWN)
+
+
+def _to_step(value: Decimal, step: Decimal, rounding: str) -> Decimal:
+    return value if step == 0 else (value / step).quantize(Decimal(1), rounding=rounding) * step

@@ -1,0 +1,35 @@
+"""What a training run is told: labels, windows, folds and the booster's parameters."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class TrainingSpec(BaseModel):
+    """Walk-forward training of one symbol and timeframe; durations in days unless named."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    label_barrier_atr: float = Field(default=2.0, gt=0)
+    """Upper and lower barrier of the triple-barrier label, in ATR."""
+    label_horizon_minutes: int = Field(default=240, gt=0)
+    """Vertical barrier."""
+    train_days: int = Field(default=180, ge=7)
+    """Length of the training window of a fold."""
+    test_days: int = Field(default=7, ge=1)
+    """Length of the out-of-sample window of a fold, and the step between folds."""
+    folds: int = Field(default=4, ge=1)
+    """Out-of-sample folds that precede the final fit; they give the version its metrics."""
+    embargo_minutes: int = Field(default=60, ge=0)
+    """Time after the label horizon that stays out of training as well."""
+    early_stopping_days: int = Field(default=21, ge=2)
+    """Tail of the training window used for early stopping and calibration."""
+    num_boost_round: int = Field(default=300, ge=1)
+    early_stopping_rounds: int = Field(default=30, ge=1)
+    learning_rate: float = Field(default=0.05, gt=0, le=1)
+    num_leaves: int = Field(default=15, ge=2)
+    min_data_in_leaf: int = Field(default=200, ge=1)
+    feature_fraction: float = Field(default=0.5, gt=0, le=1)
+    bagging_fraction: float = Field(default=0.8, gt=0, le=1)
+    lambda_l2: float = Field(default=10.0, ge=0)
+    seed: int = 7
+    processes: int = Field(default=2, ge=1)
+    """Folds trained side by side, one OpenMP thread each."""

@@ -1,0 +1,46 @@
+"""What a set-up must offer before it becomes a signal."""
+
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Profile(StrEnum):
+    """Named sets of thresholds; `SignalPolicy.for_profile` gives the numbers."""
+
+    STANDARD = "standard"
+    ACTIVE = "active"
+
+
+class SignalPolicy(BaseModel):
+    """Thresholds of the emission gates; profits are fractions of notional."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    min_confidence: float = Field(default=0.52, ge=0.5, lt=1)
+    """Calibrated probability of the signal's side, at least."""
+    min_net_profit: float = Field(default=0.02, ge=0)
+    """Expected profit of the whole ladder after costs."""
+    min_risk_reward: float = Field(default=2.0, gt=0)
+    """Weighted target distance over stop distance (R:R of at least 1:2)."""
+    min_expected_value: float = Field(default=0.0)
+    """Probability-weighted net result, as a fraction of notional."""
+    cooldown_minutes: int = Field(default=240, ge=0)
+    """At most one signal per symbol in this time."""
+    validity_minutes: int = Field(default=240, gt=0)
+    """A signal that was not executed by then expires."""
+    max_atr_ratio: float = Field(default=3.0, gt=1)
+    """Block while ATR is above this multiple of its own one-week median."""
+    max_data_lag_minutes: int = Field(default=20, gt=0)
+    """Age of the newest candle at the moment of decision, measured from its close."""
+    max_model_age_days: int = Field(default=120, gt=0)
+    """A model version older than this no longer gives signals."""
+    max_entry_drift_r: float = Field(default=0.5, gt=0)
+    """Cancel instead of entering when price has left the reference by this share of the stop distance."""
+
+    @classmethod
+    def for_profile(cls, profile: Profile) -> "SignalPolicy":
+        """Thresholds of a named profile: `active` trades smaller moves than `standard`."""
+        if profile is Profile.ACTIVE:
+            return cls(min_net_profit=0.005)
+        return cls()

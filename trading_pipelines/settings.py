@@ -1,0 +1,176 @@
+"""All settings of the platform, read from the environment and `.env`, validated once at start.
+
+Every variable starts with `TRADING_`; a nested one is written with two underscores, for
+example `TRADING_RISK__MAX_OPEN_POSITIONS=3`. Domain numbers live in the domain's own frozen
+models and are only gathered here.
+"""
+
+import difflib
+import os
+import re
+from enum import StrEnum
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import SettingsError as UnreadableValueError
+
+from trading_pipelines.domain.engine.params import ExecutionParams
+from trading_pipelines.domain.modelling.spec import TrainingSpec
+from trading_pipelines.domain.risk.limits import RiskLimits
+from trading_pipelines.domain.signals.policy import Profile, SignalPolicy
+from trading_pipelines.domain.simulation.spec import SimulatedMarketSpec
+from trading_pipelines.errors import UserError
+
+ENV_PREFIX = "TRADING_"
+
+
+class SettingsError(UserError):
+    """A setting is missing or wrong; the message names the variable and what to do."""
+
+
+class SourceName(StrEnum):
+    """Where candles come from."""
+
+    SIMULATED = "simulated"
+    ARCHIVE = "archive"
+    CCXT = "ccxt"
+
+
+class Ports(BaseModel):
+    """TCP ports on 127.0.0.1; a taken port is an error that names the variable."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dagster: int = Field(default=3000, ge=1024, le=65535)
+    streamlit: int = Field(default=8501, ge=1024, le=65535)
+
+
+class SessionSettings(BaseModel):
+    """The paper session that the schedules and sensors trade."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(default="paper", min_length=1, max_length=40, pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    capital: float = Field(default=10_000.0, gt=0)
+    """Start balance in USDT."""
+
+
+class Settings(BaseSettings):
+    """Validated settings; build with `load_settings`, which turns a mistake into one clear line."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_nested_delimiter="__", env_file=".env", extra="ignore", frozen=True
+    )
+
+    source: SourceName = SourceName.SIMULATED
+    exchange: str = "simulated"
+    """Exchange key, for example `bybit` or `binanceusdm`; the simulated source uses `simulated`."""
+    symbols: Annotated[tuple[str, ...], NoDecode] = ()
+    """Symbols to trade; empty means all that the source offers (simulated) or is an error (ccxt)."""
+    base_timeframe: str = "5m"
+    """Timeframe that is fetched; the longer ones are derived."""
+    signal_timeframe: str = "15m"
+    archive_dir: Path | None = None
+    """Folder of the archive source, laid out as `<exchange>/<SYMBOL>/<timeframe>.parquet`."""
+    ccxt_base_url: str | None = None
+    """Replaces the exchange's REST address, for tests and proxies."""
+    data_dir: Path = Path(".data")
+    """Everything the platform writes outside the database, and the embedded database itself."""
+    database_url: SecretStr | None = None
+    """PostgreSQL or TimescaleDB to use; empty starts the embedded server."""
+    log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    log_json: bool = False
+    profile: Profile = Profile.STANDARD
+    signals: SignalPolicy = SignalPolicy()
+    execution: ExecutionParams = ExecutionParams()
+    risk: RiskLimits = RiskLimits()
+    training: TrainingSpec = TrainingSpec()
+    simulation: SimulatedMarketSpec = SimulatedMarketSpec()
+    session: SessionSettings = SessionSettings()
+    ports: Ports = Ports()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _start_from_profile(cls, values: Any) -> Any:
+        """Let single `TRADING_SIGNALS__…` variables override the numbers of the chosen profile."""
+        if isinstance(values, dict) and values.get("profile") in list(Profile):
+            base = SignalPolicy.for_profile(Profile(values["profile"])).model_dump()
+            override = values.get("signals") or {}
+            if isinstance(override, dict):
+                values["signals"] = {**base, **override}
+        return values
+
+    @field_validator("symbols", mode="before")
+    @classmethod
+    def _split_symbols(cls, value: Any) -> Any:
+        return (
+            tuple(s.strip().upper() for s in value.split(",") if s.strip())
+            if isinstance(value, str)
+            else value
+        )
+
+    @field_validator("data_dir", "archive_dir", mode="after")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return value.expanduser().resolve() if value is not None else None
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read and validate the settings.
+
+    Raises
+    ------
+    SettingsError
+        One line per wrong variable: its name, the value's fault and the value given.
+    """
+    _refuse_unknown_variables()
+    try:
+        return Settings(**overrides)
+    except UnreadableValueError as error:
+        raise SettingsError(
+            f"{error}: write lists and objects as JSON, for example '[2.0, 3.5, 6.0]'"
+        ) from error
+    except ValidationError as error:
+        raise SettingsError("\n".join(_describe(e) for e in error.errors())) from error
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The process's settings, read once."""
+    return load_settings()
+
+
+def _refuse_unknown_variables() -> None:
+    """A mistyped variable would otherwise be silently ignored, and a limit with it."""
+    known = set(Settings.model_fields)
+    for variable in os.environ:
+        name = variable.removeprefix(ENV_PREFIX).split("__")[0].lower()
+        if (
+            variable.startswith(ENV_PREFIX)
+            and not variable.startswith(f"{ENV_PREFIX}TEST_")
+            and name not in known
+        ):
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {ENV_PREFIX}{near[0].upper()}?" if near else "; see .env.example"
+            raise SettingsError(f"{variable}: no such setting{hint}")
+
+
+def _describe(error: Any) -> str:
+    variable = ENV_PREFIX + "__".join(str(part) for part in error["loc"] if not isinstance(part, int)).upper()
+    given = (
+        ""
+        if error["type"] == "missing" or isinstance(error["input"], dict)
+        else f" (given: {error['input']!r})"
+    )
+    return f"{variable}: {error['msg']}{given}"
