@@ -1,0 +1,55 @@
+"""A trading session: whose account, which symbols, under which rules."""
+
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from uuid import UUID
+
+from trading_pipelines.domain.engine.params import ExecutionParams
+from trading_pipelines.domain.risk.limits import RiskLimits
+from trading_pipelines.domain.signals.policy import SignalPolicy
+
+
+class SessionMode(StrEnum):
+    """Paper follows the wall clock, replay its own clock over stored candles."""
+
+    PAPER = "paper"
+    REPLAY = "replay"
+
+
+class SessionStatus(StrEnum):
+    """Only a running session opens positions; a paused one still manages the open ones."""
+
+    RUNNING = "RUNNING"
+    PAUSED = "PAUSED"
+    STOPPED = "STOPPED"
+
+
+@dataclass(frozen=True)
+class TradingSession:
+    """One account and the rules it trades by; the rules are frozen when the session is created.
+
+    Attributes
+    ----------
+    exchange : str
+        Exchange key whose candles are traded.
+    symbols : tuple of str
+        Symbols that may give signals.
+    timeframe : str
+        Signal timeframe.
+    start_capital : Decimal
+        In quote currency (USDT).
+    """
+
+    session_id: UUID
+    name: str
+    mode: SessionMode
+    exchange: str
+    symbols: tuple[str, ...]
+    timeframe: str
+    start_capital: Decimal
+    policy: SignalPolicy
+    execution: ExecutionParams
+    limits: RiskLimits
+    strategy: str = "model"
+    status: SessionStatus = SessionStatus.RUNNING
