@@ -8,6 +8,7 @@ models and are only gathered here.
 import difflib
 import os
 import re
+from datetime import date
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
@@ -66,6 +67,23 @@ class SessionSettings(BaseModel):
     """Start balance in USDT."""
 
 
+class OrchestrationSettings(BaseModel):
+    """How Dagster runs the platform."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    first_day: date = date(2018, 1, 1)
+    """First daily partition of market data, UTC; older candles cannot be rebuilt by a backfill."""
+    sensor_interval_seconds: int = Field(default=5, ge=5)
+    """Pause between two looks for work; the daemon itself looks no more often than every 5 s."""
+    max_attempts: int = Field(default=5, ge=1)
+    """Runs that a sensor requests for the same work before it gives up."""
+    retry_delay_seconds: float = Field(default=10.0, ge=0)
+    """Pause before the second attempt at the same work; it doubles with each further one."""
+    alert_after_failures: int = Field(default=3, ge=1)
+    """Consecutive failures of one job that make an alert of a warning."""
+
+
 class Settings(BaseSettings):
     """Validated settings; build with `load_settings`, which turns a mistake into one clear line."""
 
@@ -98,6 +116,7 @@ class Settings(BaseSettings):
     training: TrainingSpec = TrainingSpec()
     simulation: SimulatedMarketSpec = SimulatedMarketSpec()
     session: SessionSettings = SessionSettings()
+    orchestration: OrchestrationSettings = OrchestrationSettings()
     ports: Ports = Ports()
 
     @model_validator(mode="before")
