@@ -7,7 +7,6 @@ models and are only gathered here.
 
 import difflib
 import os
-import re
 from datetime import date
 from enum import StrEnum
 from functools import lru_cache
