@@ -19,7 +19,8 @@ class Instrument:
     Attributes
     ----------
     exchange : str
-        Exchange key: one venue and market type, for example ``binance`` (spot) or ``bybit`` (linear perpetuals).
+        Exchange key: one venue and market type, for example ``binance`` (spot) or ``bybit`` (linear
+        perpetuals).
     symbol : str
         Base and quote without separator, for example ``BTCUSDT``.
     price_step, quantity_step : Decimal
@@ -48,6 +49,23 @@ class Instrument:
     def round_quantity(self, quantity: Decimal) -> Decimal:
         """Largest accepted quantity that is not above `quantity`."""
         return _to_step(quantity, self.quantity_step, ROUND_DOWN)
+
+
+QUOTES = ("USDT", "USDC", "FDUSD", "TUSD", "BUSD", "USD", "EUR", "BTC", "ETH", "BNB")
+
+
+def split_symbol(symbol: str) -> tuple[str, str]:
+    """Base and quote of a symbol such as ``BTCUSDT``; the longest known quote at its end counts.
+
+    Raises
+    ------
+    ValueError
+        If the symbol ends with none of `QUOTES`.
+    """
+    for quote in QUOTES:
+        if symbol.endswith(quote) and len(symbol) > len(quote):
+            return symbol[: -len(quote)], quote
+    raise ValueError(f"{symbol}: expected base and quote without separator, for example BTCUSDT")
 
 
 def _to_step(value: Decimal, step: Decimal, rounding: str) -> Decimal:

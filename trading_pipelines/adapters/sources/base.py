@@ -1,0 +1,74 @@
+"""What every source of market data offers; validation and storage belong to `application.ingestion`."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+import pandas as pd
+
+from trading_pipelines.domain.market.instrument import Instrument
+from trading_pipelines.domain.market.ticker import Ticker
+from trading_pipelines.domain.market.timeframe import Timeframe
+
+
+@dataclass(frozen=True)
+class CandlePage:
+    """The source's answer for the span [start, end): its candles, or the fact that it has none.
+
+    Because a page says which span it answers, coverage can be stored page by page and an
+    interrupted backfill goes on where it stopped.
+
+    Attributes
+    ----------
+    candles : pandas.DataFrame
+        ts, open, high, low, close, volume as received: nothing is checked yet.
+    """
+
+    start: datetime
+    end: datetime
+    candles: pd.DataFrame
+
+
+class MarketDataSource(Protocol):
+    """One venue's market data; all times are UTC."""
+
+    @property
+    def name(self) -> str:
+        """Kind of source: `simulated`, `archive` or `ccxt`."""
+        ...
+
+    @property
+    def exchange(self) -> str:
+        """Exchange key of its instruments, for example `bybit`."""
+        ...
+
+    def now(self) -> datetime:
+        """The source's clock: wall clock of a live venue, end of the data of an archive."""
+        ...
+
+    def instruments(self) -> list[Instrument]:
+        """Everything that can be asked for, by symbol."""
+        ...
+
+    def timeframes(self, symbol: str) -> tuple[Timeframe, ...]:
+        """Candle lengths on offer for `symbol`, ascending."""
+        ...
+
+    def candles(
+        self, instrument: Instrument, timeframe: Timeframe, start: datetime, end: datetime
+    ) -> Iterator[CandlePage]:
+        """Yield the candles that open in [start, end), page by page in ascending order.
+
+        The pages join without a hole and never reach past the newest bar that is closed by the
+        source's clock: the forming candle is not served.
+        """
+        ...
+
+    def funding(self, instrument: Instrument, start: datetime, end: datetime) -> pd.DataFrame:
+        """Funding settled in [start, end): ts and rate (fraction of notional, paid by longs)."""
+        ...
+
+    def tickers(self, symbols: Sequence[str]) -> list[Ticker]:
+        """Newest quotes; a symbol without one is left out."""
+        ...
