@@ -1,0 +1,154 @@
+"""The life of one position, rule by rule."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trading_pipelines.domain.engine.lifecycle import (
+    EventKind,
+    PositionState,
+    ladder_quantities,
+    open_position,
+    step_bar,
+    step_close,
+    step_inside,
+)
+from trading_pipelines.domain.engine.params import ExecutionParams
+from trading_pipelines.domain.execution.orders import PositionSide
+
+PARAMS = ExecutionParams()
+FEE, SLIP = PARAMS.taker_fee_rate, PARAMS.slippage_rate
+
+
+def _long(quantity: float = 10.0, price: float = 100.0) -> PositionState:
+    state, _ = open_position(PositionSide.LONG, quantity, price, 99.0, (102.0, 103.5, 106.0), (3.0, 4.0, 3.0), PARAMS)
+    return state
+
+
+def _short(price: float = 100.0) -> PositionState:
+    state, _ = open_position(PositionSide.SHORT, 10.0, price, 101.0, (98.0, 96.5, 94.0), (3.0, 4.0, 3.0), PARAMS)
+    return state
+
+
+def test_entry_pays_slippage_and_fee_and_binds_margin() -> None:
+    state, (event,) = open_position(
+        PositionSide.LONG, 10.0, 100.0, 99.0, (102.0, 103.5, 106.0), (3.0, 4.0, 3.0), PARAMS
+    )
+    assert event.kind is EventKind.ENTRY
+    assert state.entry_price == event.price == 100.0 * (1 + SLIP)
+    assert event.fee == FEE * 10.0 * state.entry_price
+    assert state.entry_margin == 10.0 * state.entry_price / 5
+    assert state.liquidation_price == state.entry_price * (1 - (1 / 5 - 0.005))
+
+
+def test_entry_that_opens_beyond_its_stop_is_closed_at_that_open() -> None:
+    state, events = open_position(
+        PositionSide.LONG, 10.0, 98.0, 99.0, (102.0, 103.5, 106.0), (3.0, 4.0, 3.0), PARAMS
+    )
+    assert [e.kind for e in events] == [EventKind.ENTRY, EventKind.STOP]
+    assert not state.is_open
+    assert events[1].price == 98.0 * (1 - SLIP)
+
+
+@pytest.mark.parametrize(("state", "high", "low"), [(_long(), 107.0, 98.5), (_short(), 101.5, 93.0)])
+def test_stop_wins_over_targets_in_one_bar(state: PositionState, high: float, low: float) -> None:
+    after, (event,) = step_bar(state, 100.0, high, low, 0.0, PARAMS)
+    assert event.kind is EventKind.STOP
+    assert event.reference_price == state.stop_price
+    assert event.quantity == 10.0
+    assert not after.is_open
+
+
+def test_targets_fill_in_order_and_the_last_closes() -> None:
+    after, events = step_bar(_long(), 100.5, 106.5, 100.2, 0.0, PARAMS)
+    assert [(e.kind, e.quantity, e.reference_price) for e in events] == [
+        (EventKind.TP1, 3.0, 102.0),
+        (EventKind.TP2, 4.0, 103.5),
+        (EventKind.TP3, 3.0, 106.0),
+    ]
+    assert not after.is_open
+
+
+def test_target_that_the_open_has_passed_fills_at_the_open() -> None:
+    after, events = step_bar(_long(), 103.0, 103.2, 102.5, 0.0, PARAMS)
+    assert [(e.kind, e.reference_price) for e in events] == [(EventKind.TP1, 103.0)]
+    assert after.quantity == 7.0
+    assert after.tp1_filled
+
+
+def test_open_beyond_the_stop_fills_at_the_open() -> None:
+    _, (event,) = step_bar(_long(), 97.0, 105.0, 96.0, 0.0, PARAMS)
+    assert (event.kind, event.reference_price) == (EventKind.STOP, 97.0)
+
+
+def test_open_beyond_liquidation_loses_the_margin_and_no_more() -> None:
+    state = _long()
+    _, (event,) = step_bar(state, 70.0, 71.0, 69.0, 0.0, PARAMS)
+    assert event.kind is EventKind.LIQUIDATION
+    assert (event.pnl, event.fee) == (-state.entry_margin, 0.0)
+
+
+def test_liquidation_inside_the_bar_comes_first_where_it_lies_before_the_stop() -> None:
+    params = ExecutionParams(leverage=100)
+    state, _ = open_position(PositionSide.LONG, 10.0, 100.0, 99.0, (102.0, 103.5, 106.0), (3.0, 4.0, 3.0), params)
+    assert state.liquidation_price > state.stop_price
+    _, (event,) = step_inside(state, 100.0, 110.0, 98.0, params)
+    assert event.kind is EventKind.LIQUIDATION
+
+
+def test_funding_is_paid_on_what_was_open_before_the_bar() -> None:
+    _, events = step_bar(_long(), 100.0, 100.5, 99.5, 0.0001 * 100.0, PARAMS)
+    assert [(e.kind, e.pnl) for e in events] == [(EventKind.FUNDING, -10.0 * 0.0001 * 100.0)]
+    _, (received,) = step_bar(_short(), 100.0, 100.5, 99.5, 0.0001 * 100.0, PARAMS)
+    assert received.pnl == 10.0 * 0.0001 * 100.0
+
+
+def test_stop_stays_until_the_first_target_and_then_never_goes_back() -> None:
+    state = _long()
+    assert step_close(state, 101.9, 0.5, PARAMS).stop_price == 99.0
+    after, _ = step_bar(state, 100.5, 102.5, 100.2, 0.0, PARAMS)
+    trailed = step_close(after, 102.4, 0.5, PARAMS)
+    assert trailed.stop_price == 102.4 - 1.5 * 0.5
+    assert step_close(trailed, 101.0, 0.5, PARAMS).stop_price == trailed.stop_price
+    flat = step_close(after, 100.3, 1.0, PARAMS)
+    assert flat.stop_price == state.entry_price * (1 + 2 * (FEE + SLIP))
+
+
+prices = st.floats(50, 150)
+
+
+@given(
+    st.sampled_from(list(PositionSide)),
+    st.lists(st.tuples(prices, prices, prices), min_size=1, max_size=12),
+    st.floats(1, 50),
+)
+def test_quantity_is_conserved_and_pnl_is_that_of_the_fills(
+    side: PositionSide, bars: list[tuple[float, float, float]], leverage: float
+) -> None:
+    params = ExecutionParams(leverage=leverage)
+    s = side.sign
+    state, events = open_position(
+        side, 10.0, 100.0, 100.0 - s, (100.0 + 2 * s, 100.0 + 3.5 * s, 100.0 + 6 * s), (3.0, 4.0, 3.0), params
+    )
+    log = list(events)
+    for a, b, c in bars:
+        if state.is_open:
+            state, events = step_bar(state, a, max(a, b, c), min(a, b, c), 0.0, params)
+            log += events
+            state = step_close(state, c, 1.0, params)
+    closing = [e for e in log if e.kind not in (EventKind.ENTRY, EventKind.FUNDING)]
+    assert math.isclose(sum(e.quantity for e in closing) + state.quantity, 10.0)
+    for event in closing:
+        if event.kind is EventKind.LIQUIDATION:
+            assert event.pnl <= 0
+        else:
+            assert math.isclose(event.pnl, s * event.quantity * (event.price - state.entry_price), abs_tol=1e-9)
+
+
+@pytest.mark.parametrize(("quantity", "step"), [(1.0, 0.001), (0.007, 0.001), (10.0, 0.0), (3.0, 1.0)])
+def test_ladder_spends_the_whole_quantity(quantity: float, step: float) -> None:
+    parts = ladder_quantities(quantity, PARAMS.target_weights, step)
+    assert math.isclose(sum(parts), quantity)
+    assert all(part >= 0 for part in parts)
