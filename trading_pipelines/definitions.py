@@ -1,0 +1,77 @@
+"""The code location: everything that Dagster knows of the platform.
+
+Belongs here: assembling. Does not belong here: any asset, job or sensor itself. Importing this module opens
+no connection and loads neither numba, LightGBM nor ccxt.
+"""
+
+import dagster as dg
+
+from trading_pipelines.defs.execution import assets as execution_assets
+from trading_pipelines.defs.execution import checks as execution_checks
+from trading_pipelines.defs.execution.jobs import signal_execution_job
+from trading_pipelines.defs.execution.schedules import signal_execution_schedule
+from trading_pipelines.defs.execution.sensors import signal_execution_sensor
+from trading_pipelines.defs.features import assets as feature_assets
+from trading_pipelines.defs.market_data import assets as market_data_assets
+from trading_pipelines.defs.market_data import checks as market_data_checks
+from trading_pipelines.defs.market_data.jobs import candles_job, market_data_job
+from trading_pipelines.defs.market_data.schedules import (
+    candles_schedule,
+    day_close_schedule,
+    market_data_schedule,
+)
+from trading_pipelines.defs.models import assets as model_assets
+from trading_pipelines.defs.models import checks as model_checks
+from trading_pipelines.defs.models.jobs import training_job
+from trading_pipelines.defs.models.schedules import training_schedule
+from trading_pipelines.defs.operations.jobs import maintenance_job
+from trading_pipelines.defs.operations.schedules import maintenance_schedule
+from trading_pipelines.defs.operations.sensors import record_run_failure
+from trading_pipelines.defs.portfolio import checks as portfolio_checks
+from trading_pipelines.defs.portfolio.assets import EQUITY
+from trading_pipelines.defs.signals import assets as signal_assets
+from trading_pipelines.defs.signals import checks as signal_checks
+from trading_pipelines.defs.signals.jobs import signal_emission_job, signal_expiry_job
+from trading_pipelines.defs.signals.schedules import signal_emission_schedule, signal_expiry_schedule
+from trading_pipelines.defs.signals.sensors import signal_emission_sensor
+from trading_pipelines.resources.platform import platform_resources
+
+defs = dg.Definitions(
+    assets=[
+        *dg.load_assets_from_modules(
+            [market_data_assets, feature_assets, model_assets, signal_assets, execution_assets]
+        ),
+        EQUITY,
+    ],
+    asset_checks=dg.load_asset_checks_from_modules(
+        [
+            market_data_checks,
+            model_checks,
+            signal_checks,
+            execution_checks,
+            portfolio_checks,
+        ]
+    ),
+    jobs=[
+        candles_job,
+        market_data_job,
+        training_job,
+        signal_emission_job,
+        signal_expiry_job,
+        signal_execution_job,
+        maintenance_job,
+    ],
+    schedules=[
+        market_data_schedule,
+        candles_schedule,
+        day_close_schedule,
+        training_schedule,
+        signal_emission_schedule,
+        signal_expiry_schedule,
+        signal_execution_schedule,
+        maintenance_schedule,
+    ],
+    sensors=[signal_emission_sensor, signal_execution_sensor, record_run_failure],
+    resources=platform_resources(),
+    executor=dg.in_process_executor,
+)

@@ -1,0 +1,24 @@
+"""What is tried again and what is not.
+
+Belongs here: retry policies and the translation of errors into Dagster's. Does not belong here: alerts
+(`operations/sensors.py`).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dagster as dg
+
+from trading_pipelines.errors import UserError
+
+TRANSIENT = dg.RetryPolicy(max_retries=2, delay=2.0, backoff=dg.Backoff.EXPONENTIAL)
+"""For steps that ask an exchange: a lost connection or a rate limit is over in seconds."""
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Fail at once, with the message alone, where only a person can mend the cause."""
+    try:
+        yield
+    except UserError as error:
+        raise dg.Failure(str(error), allow_retries=False) from error

@@ -1,0 +1,23 @@
+"""Jobs that bring market data up to date.
+
+Belongs here: what is refreshed together. Does not belong here: when (`schedules.py`).
+"""
+
+import dagster as dg
+
+from trading_pipelines.defs.features.assets import SPEC as FEATURES
+from trading_pipelines.defs.market_data.assets import SPECS
+from trading_pipelines.defs.models.assets import PREDICTIONS
+
+candles_job = dg.define_asset_job(
+    "candles",
+    selection=dg.AssetSelection.assets(*(spec.key for spec in SPECS)),
+    description="Fetch candles and funding of the chosen days where they are missing.",
+    tags={"dagster/max_runtime": "1800"},
+)
+market_data_job = dg.define_asset_job(
+    "market_data",
+    selection=dg.AssetSelection.assets(*(spec.key for spec in SPECS), FEATURES.key, PREDICTIONS.key),
+    description="Candles, funding, features and predictions of the chosen days, with their checks.",
+    tags={"dagster/max_runtime": "900", "dagster/priority": "1"},
+)

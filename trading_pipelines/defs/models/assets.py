@@ -1,0 +1,81 @@
+"""Model versions and what they predict.
+
+Belongs here: the tables that training and prediction fill. Does not belong here: labels, folds and boosters
+(`domain.labeling`, `domain.modelling`).
+"""
+
+from datetime import datetime, timedelta
+
+import dagster as dg
+from pydantic import Field
+
+from trading_pipelines.defs.failures import user_errors
+from trading_pipelines.defs.features.assets import TABLE as FEATURE_TABLE
+from trading_pipelines.defs.market_data.assets import BASE_TABLE
+from trading_pipelines.defs.scope import DAYS, run_window, traded_symbols
+from trading_pipelines.defs.tables import partition_rows, table_rows, table_spec
+from trading_pipelines.resources.platform import ClockResource, DatabaseResource
+from trading_pipelines.settings import settings
+
+OWNER = "team:research"
+MODEL_VERSIONS = table_spec(
+    "model_versions",
+    group="models",
+    owner=OWNER,
+    description="Trained models: artefact, walk-forward metrics, and the time up to which they have read.",
+    kinds={"lightgbm"},
+    deps=[FEATURE_TABLE, BASE_TABLE],
+)
+PREDICTIONS = table_spec(
+    "predictions",
+    group="models",
+    owner=OWNER,
+    description="Calibrated probability per closed bar, by the version that was in production at its close.",
+    kinds={"lightgbm"},
+    deps=[FEATURE_TABLE, "model_versions"],
+    fresh_within=timedelta(minutes=45),
+)
+
+
+class TrainingConfig(dg.Config):
+    """What to train; the defaults train everything that is traded on everything known now."""
+
+    symbols: list[str] = Field(default_factory=list)
+    """Empty trains all symbols of the platform."""
+    as_of: str | None = None
+    """ISO time with zone up to which the training may read; none means now."""
+
+
+@dg.multi_asset(name="train", specs=[MODEL_VERSIONS])
+def training(
+    context: dg.AssetExecutionContext,
+    config: TrainingConfig,
+    clock: ClockResource,
+    database: DatabaseResource,
+) -> dg.MaterializeResult:
+    """Train one version per symbol and put it into production."""
+    from trading_pipelines.application.training import train_many
+
+    as_of = datetime.fromisoformat(config.as_of) if config.as_of else clock.now()
+    with user_errors(), database.connect() as connection:
+        symbols = tuple(config.symbols) or traded_symbols(connection)
+        train_many(connection, settings().exchange, symbols, settings().signal_timeframe, as_of, settings().training)
+        return dg.MaterializeResult(asset_key="model_versions", metadata=table_rows(connection, "model_versions"))
+
+
+@dg.multi_asset(
+    name="predict", specs=[PREDICTIONS], partitions_def=DAYS, backfill_policy=dg.BackfillPolicy.single_run()
+)
+def prediction(
+    context: dg.AssetExecutionContext, clock: ClockResource, database: DatabaseResource
+) -> dg.MaterializeResult:
+    """Predict the bars of the run's days, each by the version that was in production at its close."""
+    from trading_pipelines.application.prediction import predict
+
+    exchange, timeframe = settings().exchange, settings().signal_timeframe
+    window = run_window(context, clock.now())
+    with user_errors(), database.connect() as connection:
+        predict(connection, exchange, traded_symbols(connection), timeframe, window.start, window.end)
+        return dg.MaterializeResult(
+            asset_key="predictions", metadata=partition_rows(connection, "predictions", window, exchange)
+        )

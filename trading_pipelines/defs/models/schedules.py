@@ -1,0 +1,17 @@
+"""When models are trained.
+
+Belongs here: regular training. Does not belong here: the first training of a new installation.
+"""
+
+import dagster as dg
+
+from trading_pipelines.defs.models.jobs import training_job
+from trading_pipelines.defs.work import is_under_way
+
+
+@dg.schedule(job=training_job, cron_schedule="35 1 * * *", default_status=dg.DefaultScheduleStatus.RUNNING)
+def training_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    """Train every night on everything known by then."""
+    if is_under_way(context.instance, training_job.name):
+        return dg.SkipReason("the last training has not ended")
+    return dg.RunRequest()

@@ -1,0 +1,70 @@
+"""Decisions and the signals that follow from some of them.
+
+Belongs here: the tables that emission fills for the live session. They have no partitions: the past of a live
+session is what was decided then, and no backfill may invent it. Does not belong here: gates and thresholds
+(`domain.signals`).
+"""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from trading_pipelines.defs.failures import user_errors
+from trading_pipelines.defs.features.assets import TABLE as FEATURE_TABLE
+from trading_pipelines.defs.tables import table_rows, table_spec
+from trading_pipelines.resources.platform import ClockResource, DatabaseResource
+from trading_pipelines.settings import settings
+
+OWNER = "team:trading"
+SPECS = [
+    table_spec(
+        "decisions",
+        group="signals",
+        owner=OWNER,
+        description="A signal or a rejection per symbol and closed bar, with each gate's value and threshold.",
+        deps=["predictions", FEATURE_TABLE],
+    ),
+    table_spec(
+        "signals",
+        group="signals",
+        owner=OWNER,
+        description="Set-ups that passed all gates: entry, stop, targets, size, costs, expected value.",
+        deps=["decisions"],
+    ),
+]
+
+
+@dg.multi_asset(name="emit", specs=SPECS)
+def emission(
+    context: dg.AssetExecutionContext, clock: ClockResource, database: DatabaseResource
+) -> Iterator[dg.MaterializeResult]:
+    """Decide every pending bar of the live session."""
+    from trading_pipelines.application.emission import emit_signals
+    from trading_pipelines.application.sessions import paper_session
+
+    with user_errors(), database.connect() as connection:
+        session = paper_session(connection, settings())
+        report = emit_signals(connection, session, clock.now(), run_id=context.run_id)
+        context.log.info(
+            "%d bars decided: %d signals, rejected %s",
+            report.bars,
+            len(report.signal_ids),
+            dict(report.reasons),
+        )
+        yield dg.MaterializeResult(
+            asset_key="decisions",
+            metadata={
+                "bars": report.bars,
+                "rejected": report.rejected,
+                "reasons": dict(report.reasons),
+                **table_rows(connection, "decisions"),
+            },
+        )
+        yield dg.MaterializeResult(
+            asset_key="signals",
+            metadata={
+                "new": len(report.signal_ids),
+                "signal_ids": [str(signal_id) for signal_id in report.signal_ids],
+                **table_rows(connection, "signals"),
+            },
+        )

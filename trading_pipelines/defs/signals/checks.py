@@ -1,0 +1,52 @@
+"""What must be true of a signal before it may be executed.
+
+Belongs here: checks of the live session's signals. Does not belong here: the gates, which decide whether
+there is a signal at all.
+"""
+
+import dagster as dg
+
+from trading_pipelines.defs.tables import broken_rows
+from trading_pipelines.resources.platform import DatabaseResource
+from trading_pipelines.settings import settings
+
+_OUT_OF_ORDER = """
+select g.signal_id, i.symbol, g.side, g.stop_price, g.entry_price, g.tp1_price, g.tp2_price, g.tp3_price
+from signals g join sessions s using (session_id) join instruments i on i.instrument_id = g.instrument_id
+where s.name = %(session)s and g.status = 'ACTIVE' and not case g.side
+    when 'LONG' then g.stop_price < g.entry_price and g.entry_price < g.tp1_price
+        and g.tp1_price < g.tp2_price and g.tp2_price < g.tp3_price
+    else g.stop_price > g.entry_price and g.entry_price > g.tp1_price
+        and g.tp1_price > g.tp2_price and g.tp2_price > g.tp3_price end
+"""
+_UNFOUNDED = """
+select g.signal_id, d.outcome, g.created_at, d.decided_at
+from signals g
+join sessions s using (session_id)
+join decisions d using (session_id, instrument_id, timeframe, ts)
+where s.name = %(session)s and (d.outcome <> 'SIGNAL' or g.created_at < d.decided_at)
+"""
+
+
+@dg.asset_check(
+    asset="signals",
+    name="prices_in_order",
+    blocking=True,
+    description="Stop, entry and targets of an active signal lie in the order of its side.",
+)
+def prices_in_order(database: DatabaseResource) -> dg.AssetCheckResult:
+    """Name the active signals whose prices contradict their side."""
+    with database.connect() as connection:
+        return broken_rows(connection, _OUT_OF_ORDER, {"session": settings().session.name})
+
+
+@dg.asset_check(
+    asset="signals",
+    name="founded",
+    blocking=True,
+    description="Every signal belongs to a decision that gave one.",
+)
+def founded(database: DatabaseResource) -> dg.AssetCheckResult:
+    """Name the signals without such a decision."""
+    with database.connect() as connection:
+        return broken_rows(connection, _UNFOUNDED, {"session": settings().session.name})
