@@ -1,0 +1,164 @@
+"""The code location as a whole: what it offers, and what loading it must not do."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from trading_pipelines.definitions import defs
+
+ROOT = Path(__file__).parents[2]
+ASSETS = {
+    "ohlcv_5m",
+    "ohlcv_15m",
+    "ohlcv_1h",
+    "ohlcv_4h",
+    "ohlcv_1d",
+    "funding_rates",
+    "features_15m",
+    "model_versions",
+    "predictions",
+    "decisions",
+    "signals",
+    "orders",
+    "fills",
+    "positions",
+    "equity",
+}
+DAILY = {
+    "ohlcv_5m",
+    "ohlcv_15m",
+    "ohlcv_1h",
+    "ohlcv_4h",
+    "ohlcv_1d",
+    "funding_rates",
+    "features_15m",
+    "predictions",
+}
+BLOCKING = {
+    ("ohlcv_5m", "valid"),
+    ("ohlcv_5m", "fresh"),
+    ("ohlcv_15m", "valid"),
+    ("funding_rates", "valid"),
+    ("features_15m", "finite"),
+    ("features_15m", "no_lookahead"),
+    ("predictions", "within_bounds"),
+    ("signals", "prices_in_order"),
+    ("signals", "founded"),
+    ("orders", "once"),
+    ("positions", "protected"),
+    ("equity", "identity"),
+}
+HEAVY_MODULES = ("ccxt", "lightgbm", "numba", "pandas", "pandera", "psycopg", "sklearn", "talib")
+
+graph = defs.resolve_asset_graph()
+
+
+def asset(name: str) -> dg.AssetSpec:
+    return next(spec for spec in defs.resolve_all_asset_specs() if spec.key == dg.AssetKey(name))
+
+
+def test_all_assets_exist() -> None:
+    assert {key.to_user_string() for key in graph.get_all_asset_keys()} == ASSETS
+
+
+@pytest.mark.parametrize("name", sorted(ASSETS))
+def test_asset_has_group_owner_kinds_description_and_columns(name: str) -> None:
+    spec = asset(name)
+    assert spec.group_name in {"market_data", "features", "models", "signals", "execution", "portfolio"}
+    assert [owner.partition(":")[0] for owner in spec.owners] == ["team"]
+    assert "postgres" in spec.kinds
+    assert spec.description
+    assert spec.metadata["dagster/column_schema"].columns
+    assert spec.metadata["dagster/table_name"] == f"public.{name}"
+
+
+@pytest.mark.parametrize("name", sorted(ASSETS - {"ohlcv_5m", "funding_rates"}))
+def test_asset_descends_from_the_fetched_candles(name: str) -> None:
+    ancestors = set()
+    frontier = {dg.AssetKey(name)}
+    while frontier:
+        ancestors |= frontier
+        frontier = {parent for key in frontier for parent in graph.get(key).parent_keys} - ancestors
+    assert dg.AssetKey("ohlcv_5m") in ancestors
+
+
+def test_market_data_has_daily_partitions_up_to_today_and_single_run_backfills() -> None:
+    daily = {key.to_user_string() for key in graph.get_all_asset_keys() if graph.get(key).partitions_def is not None}
+    assert daily == DAILY
+    for name in DAILY:
+        node = graph.get(dg.AssetKey(name))
+        assert node.backfill_policy == dg.BackfillPolicy.single_run()
+        partitions = node.partitions_def
+        assert isinstance(partitions, dg.DailyPartitionsDefinition)
+        assert (partitions.timezone, partitions.end_offset) == ("UTC", 1)
+
+
+def test_checks_that_must_block_do() -> None:
+    blocking = {
+        (key.asset_key.to_user_string(), key.name)
+        for key in graph.asset_check_keys
+        if graph.get_check_spec(key).blocking
+    }
+    assert blocking >= BLOCKING
+
+
+def test_everything_that_the_platform_needs_runs_without_being_switched_on() -> None:
+    repository = defs.get_repository_def()
+    assert {s.name for s in repository.sensor_defs} == {
+        "signal_emission_sensor",
+        "signal_execution_sensor",
+        "run_failure_sensor",
+    }
+    assert all(s.default_status is dg.DefaultSensorStatus.RUNNING for s in repository.sensor_defs)
+    assert {s.name: s.cron_schedule for s in repository.schedule_defs} == {
+        "market_data_schedule": "*/5 * * * *",
+        "candles_schedule": "7-59/15 * * * *",
+        "day_close_schedule": "18 0 * * *",
+        "signal_emission_schedule": "2-59/5 * * * *",
+        "signal_expiry_schedule": "*/5 * * * *",
+        "signal_execution_schedule": "3-59/5 * * * *",
+        "maintenance_schedule": "50 0 * * *",
+        "training_schedule": "35 1 * * *",
+    }
+    assert all(s.default_status is dg.DefaultScheduleStatus.RUNNING for s in repository.schedule_defs)
+
+
+def test_only_fetching_waits_for_the_exchange_pool() -> None:
+    pools = {
+        node.assets_def.op.pool
+        for node in (graph.get(key) for key in graph.get_all_asset_keys())
+        if node.is_materializable
+    }
+    assert pools == {None, "exchange_simulated"}
+    assert graph.get(dg.AssetKey("ohlcv_5m")).assets_def.op.pool == "exchange_simulated"
+
+
+def test_loading_imports_nothing_heavy_and_needs_no_database() -> None:
+    script = (
+        "import sys, trading_pipelines.definitions as d; d.defs.get_repository_def(); "
+        f"print(*[m for m in {HEAVY_MODULES!r} if m in sys.modules])"
+    )
+    environment = {"PATH": os.environ["PATH"], "TRADING_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nothing"}
+    loaded = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    assert loaded.stdout.split() == []
+
+
+@pytest.mark.parametrize("command", [("dagster", "definitions", "validate"), ("dg", "check", "defs")])
+def test_command_line_check_of_the_definitions_is_clean(command: tuple[str, ...], tmp_path: Path) -> None:
+    program = Path(sys.executable).with_name(command[0])
+    checked = subprocess.run(
+        [program, *command[1:]],
+        cwd=ROOT,
+        env={"PATH": f"{program.parent}:{os.environ['PATH']}", "HOME": str(tmp_path), "DG_CLI_DISABLE_TELEMETRY": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert "error" not in (checked.stdout + checked.stderr).lower()
