@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from trading_pipelines.store.connection import Connection, read_frame
-from trading_pipelines.store.copy import PgType, UpsertCount, copy_rows, upsert
+from trading_pipelines.store.copy import PgType, UpsertCount, copy_rows, read_columns, upsert
 
 TYPES = {
     "instrument_id": PgType.INT4,
@@ -83,6 +83,12 @@ def test_arrays_and_microseconds_come_back_as_they_went_in(connection: Connectio
     frame = read_frame(connection, 'select ts, "values" from features_15m order by ts')
     assert np.array_equal(np.array(frame["values"].tolist()), values, equal_nan=True)
     assert frame["ts"].dt.tz_convert(None).to_numpy().astype("datetime64[us]").tolist() == ts.tolist()
+    query = 'select ts, "values" from features_15m where instrument_id > %(id)s order by ts'
+    with connection.cursor() as cursor:
+        wanted = {"ts": PgType.TIMESTAMPTZ, "values": PgType.FLOAT8_ARRAY}
+        read = read_columns(cursor, query, {"id": 0}, wanted, array_length=3)
+    assert read["ts"].tolist() == ts.tolist()
+    assert np.array_equal(read["values"], values, equal_nan=True)
 
 
 def test_both_ways_of_reading_give_the_same_frame(connection: Connection, database: str) -> None:

@@ -1,4 +1,4 @@
-"""Write many rows at once: binary COPY encoded by numpy, and one upsert from a staging table.
+"""Write and read many rows at once: binary COPY encoded by numpy, and one upsert from a staging table.
 
 Only fixed-width types are encoded here, because then a whole batch is one structured array and its bytes are the COPY
 stream (https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format"). Rows with text or JSON are few;
@@ -88,12 +88,40 @@ def upsert(cursor: psycopg.Cursor[Any], table: str, key: Sequence[str], columns:
     # Insert first and update the rest: a row counts as inserted or updated by the statement that wrote it.
     cursor.execute(
         sql.SQL(
-            "insert into {table} ({columns}) select {columns} from {staging} order by {key} on conflict ({key}) do nothing"
+            "insert into {table} ({columns}) select {columns} from {staging} order by {key} "
+            "on conflict ({key}) do nothing"
         ).format(**names)
     )
     inserted = cursor.rowcount
     updated = _update_changed(cursor, key, values, names) if inserted < rows and values else 0
     return UpsertCount(inserted, updated, rows - inserted - updated)
+
+
+def read_columns(
+    cursor: psycopg.Cursor[Any],
+    query: str,
+    params: Mapping[str, Any],
+    types: Types,
+    array_length: int = 0,
+) -> dict[str, npt.NDArray[Any]]:
+    """Read the columns of a query as arrays, several times faster than rows.
+
+    Parameters
+    ----------
+    types : mapping
+        Name and type of each column of the query, in its order; none may contain nulls.
+    array_length : int
+        Length of the arrays of a `FLOAT8_ARRAY` column, which comes back with the shape (rows, length).
+    """
+    layout: list[Any] = [("fields", ">i2")]
+    for name, kind in types.items():
+        layout.append((f"{name}:length", ">i4"))
+        layout.append((f"{name}:value", _layout(kind, array_length)))
+    statement = sql.SQL("copy ({}) to stdout (format binary)").format(sql.SQL(query))
+    with cursor.copy(statement, params) as copy:
+        stream = b"".join(copy)
+    records = np.frombuffer(stream[len(_HEADER) : -len(_TRAILER)], dtype=layout)
+    return {name: _decoded(records[f"{name}:value"], kind) for name, kind in types.items()}
 
 
 def _stage(
@@ -159,10 +187,27 @@ def _values(values: npt.NDArray[Any], kind: PgType) -> npt.NDArray[Any]:
 def _float_arrays(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """One-dimensional arrays without nulls: dimensions, flags, type, length, lower bound, then (size, value) pairs."""
     rows, length = values.shape
-    element = np.dtype([("size", ">i4"), ("value", ">f8")])
-    layout = np.dtype([("header", ">i4", (5,)), ("elements", element, (length,))])
-    records = np.empty(rows, dtype=layout)
+    records = np.empty(rows, dtype=_array_layout(length))
     records["header"] = (1, 0, _FLOAT8_OID, length, 1)
     records["elements"]["size"] = 8
     records["elements"]["value"] = values
     return records
+
+
+def _array_layout(length: int) -> np.dtype[Any]:
+    element = np.dtype([("size", ">i4"), ("value", ">f8")])
+    return np.dtype([("header", ">i4", (5,)), ("elements", element, (length,))])
+
+
+def _layout(kind: PgType, array_length: int) -> Any:
+    if kind is PgType.FLOAT8_ARRAY:
+        return _array_layout(array_length)
+    return ">i8" if kind is PgType.TIMESTAMPTZ else kind.value
+
+
+def _decoded(values: npt.NDArray[Any], kind: PgType) -> npt.NDArray[Any]:
+    if kind is PgType.TIMESTAMPTZ:
+        return (values.astype(np.int64) + _EPOCH_US).astype("datetime64[us]")
+    if kind is PgType.FLOAT8_ARRAY:
+        return values["elements"]["value"].astype(np.float64)
+    return values.astype(np.dtype(kind.value).newbyteorder("="))
