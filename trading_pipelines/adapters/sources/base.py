@@ -10,6 +10,11 @@ import pandas as pd
 from trading_pipelines.domain.market.instrument import Instrument
 from trading_pipelines.domain.market.ticker import Ticker
 from trading_pipelines.domain.market.timeframe import Timeframe
+from trading_pipelines.errors import UserError
+
+
+class SourceError(UserError):
+    """The source did not deliver; the message names it and the cause in one line."""
 
 
 @dataclass(frozen=True)

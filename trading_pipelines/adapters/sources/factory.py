@@ -39,15 +39,11 @@ def choose_instruments(source: MarketDataSource, symbols: Sequence[str]) -> list
     offered = {instrument.symbol: instrument for instrument in source.instruments()}
     for symbol in symbols:
         if symbol not in offered:
-            raise UserError(
-                f"TRADING_SYMBOLS: {source.name} {source.exchange} has no {symbol}{_hint(symbol, offered)}"
-            )
+            raise UserError(f"TRADING_SYMBOLS: {source.name} {source.exchange} has no {symbol}{_hint(symbol, offered)}")
     return [offered[symbol] for symbol in symbols or offered]
 
 
-def choose_timeframe(
-    source: MarketDataSource, symbols: Sequence[str], wanted: str | None = None
-) -> Timeframe:
+def choose_timeframe(source: MarketDataSource, symbols: Sequence[str], wanted: str | None = None) -> Timeframe:
     """The timeframe to fetch: `wanted`, or the finest that the source has for all `symbols`.
 
     Raises

@@ -65,20 +65,20 @@ class _Profile:
     """Moves with the market factor at once instead of following it."""
 
 
-_MARKET_NOISE = 0.00115
+_MARKET_NOISE = 0.0014
 _PROFILES = {
     p.symbol: p
     for p in (
         _Profile("BTCUSDT", 64000.0, 0.0005, 1.0, 9e9, 1, 3, leads=True),
-        _Profile("ETHUSDT", 3100.0, 0.0022, 1.2, 5e9, 2, 2),
-        _Profile("SOLUSDT", 150.0, 0.0031, 1.5, 2e9, 3, 1),
-        _Profile("BNBUSDT", 580.0, 0.0023, 1.0, 8e8, 2, 2),
-        _Profile("XRPUSDT", 0.6, 0.0030, 1.2, 9e8, 4, 1),
-        _Profile("DOGEUSDT", 0.14, 0.0032, 1.5, 9e8, 5, 0),
-        _Profile("ADAUSDT", 0.45, 0.0031, 1.4, 4e8, 4, 0),
-        _Profile("AVAXUSDT", 30.0, 0.0032, 1.5, 3e8, 3, 1),
-        _Profile("LINKUSDT", 15.0, 0.0031, 1.4, 3e8, 3, 1),
-        _Profile("DOTUSDT", 6.5, 0.0031, 1.4, 2e8, 4, 1),
+        _Profile("ETHUSDT", 3100.0, 0.0016, 1.25, 5e9, 2, 2),
+        _Profile("SOLUSDT", 150.0, 0.0025, 1.6, 2e9, 3, 1),
+        _Profile("BNBUSDT", 580.0, 0.0020, 1.0, 8e8, 2, 2),
+        _Profile("XRPUSDT", 0.6, 0.0024, 1.3, 9e8, 4, 1),
+        _Profile("DOGEUSDT", 0.14, 0.0027, 1.7, 9e8, 5, 0),
+        _Profile("ADAUSDT", 0.45, 0.0024, 1.5, 4e8, 4, 0),
+        _Profile("AVAXUSDT", 30.0, 0.0026, 1.6, 3e8, 3, 1),
+        _Profile("LINKUSDT", 15.0, 0.0025, 1.5, 3e8, 3, 1),
+        _Profile("DOTUSDT", 6.5, 0.0024, 1.5, 2e8, 4, 1),
     )
 }
 
@@ -93,8 +93,8 @@ def profile_of(symbol: str) -> _Profile:
     return _Profile(
         symbol,
         price,
-        0.0028 + 0.0012 * float(noise_u),
-        1.1 + 0.7 * float(beta_u),
+        0.0022 + 0.0008 * float(noise_u),
+        1.2 + 0.6 * float(beta_u),
         2e8,
         4 - digits,
         max(0, digits + 1),
@@ -129,9 +129,7 @@ class SimulatedMarket:
         interval = 8 * 60 // GRID.minutes
         first = -(-_bar_at_or_after(start) // interval)
         settlements = np.arange(first, max(first, -(-_bar_at_or_after(end) // interval)))
-        close = _bars(
-            self.spec, symbol, first * interval - _DAY - 1, int(first + len(settlements)) * interval
-        )[3]
+        close = _bars(self.spec, symbol, first * interval - _DAY - 1, int(first + len(settlements)) * interval)[3]
         offset = np.arange(len(settlements)) * interval
         day_return = close[offset + _DAY] / close[offset] - 1
         noise = _normal(_stream(self.spec.seed, f"{symbol}/funding"), settlements)
@@ -163,9 +161,7 @@ class SimulatedMarket:
         opened, high, low, close = (float(v) for v in candle[:4])
         times = np.sort(_uniform(_stream(self.spec.seed, f"{symbol}/path"), np.array([2 * bar, 2 * bar + 1])))
         extremes = (low, high) if close >= opened else (high, low)
-        path = np.interp(
-            within, (0.0, 0.1 + 0.8 * times[0], 0.1 + 0.8 * times[1], 1.0), (opened, *extremes, close)
-        )
+        path = np.interp(within, (0.0, 0.1 + 0.8 * times[0], 0.1 + 0.8 * times[1], 1.0), (opened, *extremes, close))
         return _round(float(path), symbol)
 
 
@@ -203,9 +199,7 @@ def _bars(spec: SimulatedMarketSpec, symbol: str, first: int, last: int) -> Floa
     if last <= first:
         return np.empty((5, 0))
     profile = profile_of(symbol)
-    blocks = [
-        _block(spec.seed, spec.process, profile, b) for b in range(first // _BLOCK, (last - 1) // _BLOCK + 1)
-    ]
+    blocks = [_block(spec.seed, spec.process, profile, b) for b in range(first // _BLOCK, (last - 1) // _BLOCK + 1)]
     offset = first // _BLOCK * _BLOCK
     return np.concatenate(blocks, axis=1)[:, first - offset : last - offset]
 
@@ -255,9 +249,7 @@ def _level(seed: int, process: PriceProcess, profile: _Profile, block: int) -> f
     market, own = math.sqrt(_BLOCK) * _MARKET_NOISE, math.sqrt(_BLOCK) * profile.noise
     market_shocks = _normal(_stream(seed, "market/level"), block - ages)
     own_shocks = _normal(_stream(seed, f"{profile.symbol}/level"), block - ages)
-    return math.log(profile.price) + float(
-        weights @ (profile.beta * market * market_shocks + own * own_shocks)
-    )
+    return math.log(profile.price) + float(weights @ (profile.beta * market * market_shocks + own * own_shocks))
 
 
 def _trend(seed: int, process: PriceProcess, name: str, bars: Integers) -> Floats:

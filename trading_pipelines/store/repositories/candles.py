@@ -1,0 +1,279 @@
+"""Candles: writing, deriving longer timeframes, reading, and which spans were asked for and answered.
+
+The SQL here is the only place where bars add up to longer ones in the database.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import psycopg
+from psycopg import sql
+from psycopg.types.range import Range
+
+from trading_pipelines.domain.market.candles import CANDLE_COLUMNS
+from trading_pipelines.domain.market.timeframe import Timeframe
+from trading_pipelines.store.connection import read_frame
+from trading_pipelines.store.copy import PgType, UpsertCount, upsert
+
+_TYPES = {
+    "instrument_id": PgType.INT4,
+    "ts": PgType.TIMESTAMPTZ,
+    **dict.fromkeys(CANDLE_COLUMNS[1:], PgType.FLOAT8),
+    "available_at": PgType.TIMESTAMPTZ,
+}
+
+Span = tuple[datetime, datetime]
+
+
+def table_name(timeframe: Timeframe) -> str:
+    """The table of a timeframe."""
+    return f"ohlcv_{timeframe}"
+
+
+def upsert_candles(
+    cursor: psycopg.Cursor[Any], instrument_id: int, timeframe: Timeframe, candles: pd.DataFrame
+) -> UpsertCount:
+    """Store valid candles; one that differs from what is stored overwrites it and counts as updated."""
+    ts = candles["ts"].to_numpy("datetime64[us]")
+    columns = {
+        "instrument_id": np.full(len(candles), instrument_id),
+        "ts": ts,
+        **{name: candles[name].to_numpy("float64") for name in CANDLE_COLUMNS[1:]},
+        "available_at": ts + np.timedelta64(timeframe.minutes, "m"),
+    }
+    return upsert(cursor, table_name(timeframe), ("instrument_id", "ts"), columns, _TYPES)
+
+
+def derive(
+    connection: psycopg.Connection[Any],
+    instrument_ids: Sequence[int],
+    base: Timeframe,
+    start: datetime,
+    end: datetime,
+) -> dict[Timeframe, int]:
+    """Bring every longer timeframe up to date with the base candles that open in [start, end).
+
+    A bucket exists as soon as the whole of it is covered: asked for and answered. It is then made of the
+    bars that exist, whatever the source lacks; without any bar there is no bucket. What has not
+    changed is not written.
+
+    Returns
+    -------
+    dict
+        Rows inserted or changed, per timeframe.
+    """
+    return {target: _derive(connection, list(instrument_ids), base, target, start, end) for target in base.longer()}
+
+
+_DERIVE = """
+insert into {target} as stored (instrument_id, ts, open, high, low, close, volume, available_at)
+select bucket.*, bucket.ts + %(length)s
+from (
+    select instrument_id, date_bin(%(length)s, ts, 'epoch') as ts,
+           (array_agg(open order by ts))[1], max(high), min(low), (array_agg(close order by ts))[count(*)],
+           sum(volume order by ts)
+    from {base}
+    where instrument_id = any(%(ids)s)
+      and ts >= date_bin(%(length)s, %(start)s, 'epoch')
+      and ts < date_bin(%(length)s, %(end)s - interval '1 microsecond', 'epoch') + %(length)s
+    group by 1, 2
+) bucket
+join (
+    select instrument_id, range_agg(covered) as covered
+    from ohlcv_coverage
+    where instrument_id = any(%(ids)s) and timeframe = %(timeframe)s
+    group by 1
+) asked using (instrument_id)
+where asked.covered @> tstzrange(bucket.ts, bucket.ts + %(length)s)
+on conflict (instrument_id, ts) do update set
+    open = excluded.open, high = excluded.high, low = excluded.low, close = excluded.close, volume = excluded.volume
+where (stored.open, stored.high, stored.low, stored.close, stored.volume)
+    is distinct from (excluded.open, excluded.high, excluded.low, excluded.close, excluded.volume)
+"""
+
+
+def _derive(
+    connection: psycopg.Connection[Any],
+    instrument_ids: list[int],
+    base: Timeframe,
+    target: Timeframe,
+    start: datetime,
+    end: datetime,
+) -> int:
+    statement = sql.SQL(_DERIVE).format(
+        target=sql.Identifier(table_name(target)), base=sql.Identifier(table_name(base))
+    )
+    arguments = {
+        "ids": instrument_ids,
+        "timeframe": base.value,
+        "length": target.delta,
+        "start": start,
+        "end": end,
+    }
+    return connection.execute(statement, arguments).rowcount
+
+
+def read_candles(
+    connection: psycopg.Connection[Any],
+    instrument_id: int,
+    timeframe: Timeframe,
+    start: datetime,
+    end: datetime,
+) -> pd.DataFrame:
+    """Candles that open in [start, end), ascending: ts, open, high, low, close, volume."""
+    statement = f"""
+        select ts, open, high, low, close, volume from {table_name(timeframe)}
+        where instrument_id = %(id)s and ts >= %(start)s and ts < %(end)s order by ts
+    """
+    return read_frame(connection, statement, {"id": instrument_id, "start": start, "end": end})
+
+
+def latest_bars(
+    connection: psycopg.Connection[Any], instrument_ids: Sequence[int], timeframe: Timeframe, as_of: datetime
+) -> pd.DataFrame:
+    """The newest candle per instrument that was closed at `as_of`: instrument_id and a candle's columns."""
+    statement = f"""
+        select bar.* from unnest(%(ids)s::int[]) as wanted (instrument_id)
+        cross join lateral (
+            select instrument_id, ts, open, high, low, close, volume from {table_name(timeframe)}
+            where instrument_id = wanted.instrument_id and ts <= %(newest)s order by ts desc limit 1
+        ) bar
+    """
+    newest = as_of - timeframe.delta
+    return read_frame(connection, statement, {"ids": list(instrument_ids), "newest": newest})
+
+
+def latest_candle_ts(connection: psycopg.Connection[Any], instrument_id: int, timeframe: Timeframe) -> datetime | None:
+    """Open time of the newest stored candle."""
+    statement = sql.SQL("select max(ts) from {} where instrument_id = %s").format(sql.Identifier(table_name(timeframe)))
+    return _scalar(connection, statement, (instrument_id,))
+
+
+def count(
+    connection: psycopg.Connection[Any],
+    instrument_id: int,
+    timeframe: Timeframe,
+    start: datetime,
+    end: datetime,
+) -> int:
+    """How many candles open in [start, end)."""
+    statement = sql.SQL("select count(*) from {} where instrument_id = %s and ts >= %s and ts < %s").format(
+        sql.Identifier(table_name(timeframe))
+    )
+    return _scalar(connection, statement, (instrument_id, start, end))
+
+
+def missing_spans(
+    connection: psycopg.Connection[Any],
+    instrument_id: int,
+    timeframe: str,
+    source: str,
+    start: datetime,
+    end: datetime,
+) -> list[Span]:
+    """Parts of [start, end) that `source` was not asked for yet, ascending.
+
+    `timeframe` is a candle timeframe or the name of another dataset whose coverage is kept, as `funding`.
+    """
+    rows = connection.execute(
+        """
+        select unnest(tstzmultirange(tstzrange(%(start)s, %(end)s)) - coalesce(
+            (select covered from ohlcv_coverage
+             where instrument_id = %(id)s and timeframe = %(timeframe)s and source = %(source)s),
+            '{}'))
+        """,
+        {"id": instrument_id, "timeframe": timeframe, "source": source, "start": start, "end": end},
+    ).fetchall()
+    return [(span.lower, span.upper) for (span,) in rows]
+
+
+def lock_coverage(connection: psycopg.Connection[Any], instrument_id: int, timeframe: str, source: str) -> None:
+    """Keep other writers of this series waiting until the transaction ends."""
+    key = (instrument_id, timeframe, source)
+    connection.execute(
+        "insert into ohlcv_coverage (instrument_id, timeframe, source) values (%s, %s, %s) on conflict do nothing",
+        key,
+    )
+    connection.execute(
+        "select from ohlcv_coverage where instrument_id = %s and timeframe = %s and source = %s for update",
+        key,
+    )
+
+
+def extend_coverage(
+    connection: psycopg.Connection[Any], instrument_id: int, timeframe: str, source: str, span: Span
+) -> None:
+    """Note that the source has answered for `span`; the row must exist (`lock_coverage`)."""
+    connection.execute(
+        """
+        update ohlcv_coverage set covered = covered + tstzmultirange(%s)
+        where instrument_id = %s and timeframe = %s and source = %s
+        """,
+        (Range(*span), instrument_id, timeframe, source),
+    )
+
+
+def underived_span(
+    connection: psycopg.Connection[Any],
+    instrument_ids: Sequence[int],
+    base: Timeframe,
+    source: str,
+    start: datetime,
+    end: datetime,
+) -> Span | None:
+    """Smallest span that holds all of [start, end) that is covered but was not derived from yet."""
+    row = connection.execute(
+        """
+        select min(lower(span)), max(upper(span))
+        from ohlcv_coverage fetched
+        join ohlcv_coverage derived using (instrument_id, source),
+        unnest(fetched.covered * tstzmultirange(tstzrange(%(start)s, %(end)s)) - derived.covered) as span
+        where instrument_id = any(%(ids)s) and source = %(source)s
+          and fetched.timeframe = %(base)s and derived.timeframe = %(derived)s
+        """,
+        {
+            "ids": list(instrument_ids),
+            "source": source,
+            "base": base.value,
+            "derived": derived_from(base),
+            "start": start,
+            "end": end,
+        },
+    ).fetchone()
+    return None if row is None or row[0] is None else (row[0], row[1])
+
+
+def mark_derived(
+    connection: psycopg.Connection[Any], instrument_ids: Sequence[int], base: Timeframe, source: str, span: Span
+) -> None:
+    """Note that everything covered in `span` was derived from."""
+    connection.execute(
+        """
+        update ohlcv_coverage derived
+        set covered = derived.covered + fetched.covered * tstzmultirange(%(span)s)
+        from ohlcv_coverage fetched
+        where derived.instrument_id = any(%(ids)s) and derived.timeframe = %(derived)s and derived.source = %(source)s
+          and fetched.instrument_id = derived.instrument_id and fetched.source = derived.source
+          and fetched.timeframe = %(base)s
+        """,
+        {
+            "ids": list(instrument_ids),
+            "source": source,
+            "base": base.value,
+            "derived": derived_from(base),
+            "span": Range(*span),
+        },
+    )
+
+
+def derived_from(base: Timeframe) -> str:
+    """Name under which the coverage table keeps what the longer timeframes were derived from."""
+    return f"derived from {base}"
+
+
+def _scalar(connection: psycopg.Connection[Any], statement: sql.Composed, arguments: tuple[Any, ...]) -> Any:
+    row = connection.execute(statement, arguments).fetchone()
+    return None if row is None else row[0]

@@ -1,0 +1,55 @@
+"""Instruments: which symbols of which exchange are stored, under which id, with which rounding rules."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+
+from trading_pipelines.domain.market.instrument import Instrument, MarketKind
+
+_COLUMNS = (
+    "exchange, symbol, base, quote, kind, price_step, quantity_step, min_quantity, min_notional, "
+    "funding_interval_minutes"
+)
+_UPSERT = f"""
+insert into instruments as stored ({_COLUMNS})
+values (%(exchange)s, %(symbol)s, %(base)s, %(quote)s, %(kind)s, %(price_step)s, %(quantity_step)s,
+        %(min_quantity)s, %(min_notional)s, %(funding_interval_minutes)s)
+on conflict (exchange, symbol) do update set
+    kind = excluded.kind, price_step = excluded.price_step, quantity_step = excluded.quantity_step,
+    min_quantity = excluded.min_quantity, min_notional = excluded.min_notional,
+    funding_interval_minutes = excluded.funding_interval_minutes, updated_at = now()
+where (stored.kind, stored.price_step, stored.quantity_step, stored.min_quantity, stored.min_notional,
+       stored.funding_interval_minutes)
+    is distinct from (excluded.kind, excluded.price_step, excluded.quantity_step, excluded.min_quantity,
+                      excluded.min_notional, excluded.funding_interval_minutes)
+"""
+
+
+@dataclass(frozen=True)
+class StoredInstrument:
+    """An instrument and the id under which candles, signals and orders refer to it."""
+
+    instrument_id: int
+    instrument: Instrument
+
+
+def save(connection: psycopg.Connection[Any], instruments: Iterable[Instrument]) -> None:
+    """Store new instruments and what the venue has changed about known ones."""
+    rows = [vars(instrument) for instrument in sorted(instruments, key=lambda i: (i.exchange, i.symbol))]
+    with connection.cursor() as cursor:
+        cursor.executemany(_UPSERT, rows)
+
+
+def by_symbol(connection: psycopg.Connection[Any], exchange: str) -> dict[str, StoredInstrument]:
+    """All stored instruments of an exchange, by symbol."""
+    rows = connection.execute(
+        f"select instrument_id, {_COLUMNS} from instruments where exchange = %s order by symbol", (exchange,)
+    ).fetchall()
+    return {row[2]: StoredInstrument(row[0], _instrument(row[1:])) for row in rows}
+
+
+def _instrument(row: tuple[Any, ...]) -> Instrument:
+    exchange, symbol, base, quote, kind, *rules = row
+    return Instrument(exchange, symbol, base, quote, MarketKind(kind), *rules)
