@@ -4,13 +4,11 @@ Belongs here: the numbers of the execution model. Does not belong here: portfoli
 (`domain.risk.limits`) and signal thresholds (`domain.signals.policy`).
 """
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 
-class ExecutionParams(BaseModel):
+class ExecutionParams(BaseModel, frozen=True, extra="forbid"):
     """Costs and exit ladder of one position; rates are fractions, not percent."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     taker_fee_rate: float = Field(default=0.00055, ge=0, lt=0.1)
     """Fee on the notional of every fill (5.5 bps)."""
@@ -32,6 +30,10 @@ class ExecutionParams(BaseModel):
     """Expected funding per interval, used for expected costs where none is stored."""
     funding_interval_hours: float = Field(default=8.0, gt=0)
     """Interval that `funding_rate_expected` refers to."""
+    expected_holding_hours: float = Field(default=4.0, gt=0)
+    """Holding time over which a set-up's expected funding is counted."""
+    max_holding_hours: float | None = Field(default=None, gt=0)
+    """Time limit of a position; without one only stop, targets and emergency exits end it."""
 
     @model_validator(mode="after")
     def _check_ladder(self) -> "ExecutionParams":
@@ -45,3 +47,8 @@ class ExecutionParams(BaseModel):
     def round_trip_cost(self) -> float:
         """Fees and slippage of one entry and one exit, as a fraction of notional."""
         return 2 * (self.taker_fee_rate + self.slippage_rate)
+
+    @property
+    def expected_funding_cost(self) -> float:
+        """Expected funding over the expected holding time, as a fraction of notional, never negative."""
+        return abs(self.funding_rate_expected) * self.expected_holding_hours / self.funding_interval_hours

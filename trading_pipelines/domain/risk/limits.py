@@ -1,12 +1,10 @@
 """Portfolio limits: what may be open at once and how much one trade may risk."""
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 
-class RiskLimits(BaseModel):
+class RiskLimits(BaseModel, frozen=True, extra="forbid"):
     """Caps checked before each order; fractions are of marked equity unless named otherwise."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     risk_per_trade: float = Field(default=0.01, gt=0, le=0.2)
     """Equity lost if a full-confidence position is stopped out, costs included."""

@@ -1,14 +1,18 @@
-"""How much to trade: risk per trade, scaled by confidence, reduced by the caps.
+"""How much to trade: risk per trade, scaled by confidence, reduced by the caps on margin.
 
-One compiled function serves backtest, replay and the order path; `decide_size` is its typed face.
+Belongs here: the typed face of the compiled sizing, which the backtest calls directly
+(`domain.engine.kernel.size_position`). Does not belong here: rules that say yes or no (`domain.risk.rules`).
 """
 
-import math
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
-from numba import njit
+import numpy as np
 
+from trading_pipelines.domain.engine import kernel
+from trading_pipelines.domain.engine.kernel import Floats
+from trading_pipelines.domain.engine.lifecycle import pack_execution
 from trading_pipelines.domain.engine.params import ExecutionParams
 from trading_pipelines.domain.risk.limits import RiskLimits
 
@@ -21,76 +25,16 @@ class Outcome(StrEnum):
     REFUSE = "REFUSE"
 
 
-_RULES = (
-    "none",
-    "margin_per_trade",
-    "margin_per_symbol",
-    "margin_per_direction",
-    "liquidation_too_close",
-    "below_minimum",
-    "no_equity",
-)
-_NONE, _PER_TRADE, _PER_SYMBOL, _PER_DIRECTION, _LIQUIDATION, _MINIMUM, _NO_EQUITY = range(len(_RULES))
-
-
-@njit(cache=True)
-def round_down_to_step(quantity: float, step: float) -> float:
-    """Largest multiple of `step` not above `quantity`, forgiving the last bits of binary fractions; 0 = no step."""
-    if step <= 0.0:
-        return quantity
-    units = math.floor(quantity / step * (1.0 + 1e-14) + 1e-9)
-    # A step such as 0.001 has an exact inverse: dividing by it gives the decimal's nearest float, multiplying may not.
-    inverse = round(1.0 / step)
-    if inverse > 0 and abs(inverse * step - 1.0) < 1e-12:
-        return units / inverse
-    return units * step
-
-
-@njit(cache=True)
-def size_position(
-    reference: float,
-    stop: float,
-    confidence: float,
-    equity: float,
-    symbol_margin: float,
-    direction_margin: float,
-    quantity_step: float,
-    min_quantity: float,
-    min_notional: float,
-    round_trip_cost: float,
-    leverage: float,
-    maintenance_margin_rate: float,
-    risk_per_trade: float,
-    confidence_floor: float,
-    min_scale: float,
-    per_trade: float,
-    per_symbol: float,
-    per_direction: float,
-    liquidation_buffer: float,
-) -> tuple[float, int]:
-    """Quantity and the index of the rule that bound it (see `_RULES`); 0 where the trade is refused."""
-    if equity <= 0.0:
-        return 0.0, _NO_EQUITY
-    distance = abs(reference - stop)
-    if reference * (1.0 / leverage - maintenance_margin_rate) < liquidation_buffer * distance:
-        return 0.0, _LIQUIDATION
-    scale = min(max((confidence - confidence_floor) / (1.0 - confidence_floor), min_scale), 1.0)
-    quantity = risk_per_trade * equity * scale / (reference * (distance / reference + round_trip_cost))
-    margin, rule = quantity * reference / leverage, _NONE
-    if margin > per_trade * equity:
-        margin, rule = per_trade * equity, _PER_TRADE
-    if margin > per_symbol * equity - symbol_margin:
-        margin, rule = per_symbol * equity - symbol_margin, _PER_SYMBOL
-    if margin > per_direction * equity - direction_margin:
-        margin, rule = per_direction * equity - direction_margin, _PER_DIRECTION
-    if margin <= 0.0:
-        return 0.0, rule
-    if rule != _NONE:
-        quantity = margin * leverage / reference
-    quantity = round_down_to_step(quantity, quantity_step)
-    if quantity <= 0.0 or quantity < min_quantity or quantity * reference < min_notional:
-        return 0.0, _MINIMUM if rule == _NONE else rule
-    return quantity, rule
+SIZING_RULES = {
+    kernel.SIZED: "none",
+    kernel.PER_TRADE: "margin_per_trade",
+    kernel.PER_SYMBOL: "margin_per_symbol",
+    kernel.PER_DIRECTION: "margin_per_direction",
+    kernel.LIQUIDATION_CLOSE: "liquidation_too_close",
+    kernel.BELOW_MINIMUM: "below_minimum",
+    kernel.NO_EQUITY: "no_equity",
+}
+"""Names of the rules by the code that the compiled sizing returns."""
 
 
 @dataclass(frozen=True)
@@ -128,37 +72,81 @@ def decide_size(
 ) -> SizingDecision:
     """Size one trade.
 
-    ``quantity = r·E·g / (ref·(|ref − SL|/ref + costs))`` with the risk per trade r, marked equity E and
-    ``g = clip((confidence − c_min)/(1 − c_min), g_min, 1)``; the caps on margin reduce it, what is left is rounded down
-    to the venue's step. A stop too near the liquidation price, or less than the venue's minimum, is refused.
-
     Parameters
     ----------
+    equity : float
+        Marked equity at the decision.
     symbol_margin, direction_margin : float
         Margin bound at this moment in the same symbol and in the same direction, in quote currency.
+
+    Notes
+    -----
+    ``quantity = r·E·g / (ref·(|ref − SL|/ref + costs))`` with the risk per trade r, marked equity E and
+    ``g = clip((confidence − c_min)/(1 − c_min), g_min, 1)``. The smallest cap on margin reduces it, what is left is
+    rounded down to the venue's step. Refused are a stop too near the liquidation price, nothing left below a cap,
+    and less than the venue's minimum.
     """
-    quantity, rule = size_position(
-        reference_price, stop_price, confidence, equity, symbol_margin, direction_margin,
-        quantity_step, min_quantity, min_notional,
-        execution.round_trip_cost, execution.leverage, execution.maintenance_margin_rate,
-        limits.risk_per_trade, limits.confidence_floor, limits.min_confidence_scale,
-        limits.max_margin_per_trade, limits.max_margin_per_symbol, limits.max_margin_per_direction,
-        limits.liquidation_buffer,
-    )  # fmt: skip
-    refused = quantity == 0.0
-    outcome = Outcome.REFUSE if refused else Outcome.ALLOW if rule == _NONE else Outcome.REDUCE
+    quantity, code = kernel.size_position(
+        reference_price,
+        stop_price,
+        confidence,
+        equity,
+        symbol_margin,
+        direction_margin,
+        quantity_step,
+        min_quantity,
+        min_notional,
+        pack_execution(execution),
+        pack_limits(limits),
+    )
     return SizingDecision(
-        outcome=outcome,
-        rule=_RULES[rule],
+        outcome=_outcome(quantity, code),
+        rule=SIZING_RULES[code],
         quantity=quantity,
         margin=quantity * reference_price / execution.leverage,
         numbers={
             "equity": equity,
             "confidence": confidence,
+            "risk_per_trade": limits.risk_per_trade,
             "stop_distance": abs(reference_price - stop_price) / reference_price,
+            "round_trip_cost": execution.round_trip_cost,
+            "liquidation_distance": 1 / execution.leverage - execution.maintenance_margin_rate,
             "symbol_margin": symbol_margin,
+            "symbol_margin_limit": limits.max_margin_per_symbol * equity,
             "direction_margin": direction_margin,
+            "direction_margin_limit": limits.max_margin_per_direction * equity,
+            "trade_margin_limit": limits.max_margin_per_trade * equity,
+            "quantity_step": quantity_step,
             "min_quantity": min_quantity,
             "min_notional": min_notional,
         },
     )
+
+
+def round_down_to_step(quantity: float, step: float) -> float:
+    """Largest multiple of `step` not above `quantity`, as the float nearest to that decimal; step 0 rounds nothing."""
+    return float(kernel.round_down_to_step(quantity, step))
+
+
+@lru_cache(maxsize=64)
+def pack_limits(limits: RiskLimits) -> Floats:
+    """The limits as the compiled functions take them; not to be written to."""
+    packed = np.empty(kernel.LIMIT_FIELDS)
+    packed[kernel.L_RISK] = limits.risk_per_trade
+    packed[kernel.L_CONFIDENCE_FLOOR] = limits.confidence_floor
+    packed[kernel.L_MIN_SCALE] = limits.min_confidence_scale
+    packed[kernel.L_PER_TRADE] = limits.max_margin_per_trade
+    packed[kernel.L_PER_SYMBOL] = limits.max_margin_per_symbol
+    packed[kernel.L_PER_DIRECTION] = limits.max_margin_per_direction
+    packed[kernel.L_BUFFER] = limits.liquidation_buffer
+    packed[kernel.L_MAX_POSITIONS] = limits.max_open_positions
+    packed[kernel.L_DRAWDOWN_STOP] = limits.max_drawdown_new_trades
+    packed[kernel.L_DRAWDOWN_CLOSE] = limits.max_drawdown_close_all
+    packed[kernel.L_DAILY_LOSS] = limits.max_daily_loss
+    return packed
+
+
+def _outcome(quantity: float, code: int) -> Outcome:
+    if quantity == 0.0:
+        return Outcome.REFUSE
+    return Outcome.ALLOW if code == kernel.SIZED else Outcome.REDUCE

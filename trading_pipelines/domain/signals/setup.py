@@ -1,15 +1,14 @@
 """The complete trade set-up of one side: levels, expected profit and cost.
 
-Prices are floats here; they are rounded to the venue's steps at the order boundary.
+Belongs here: the arithmetic of one set-up from price, ATR and probability. Does not belong here: whether it is good
+enough (`domain.signals.gates`), how large it becomes (`domain.risk.sizing`), and rounding to the venue's price step,
+which happens at the order boundary.
 """
 
 from dataclasses import dataclass
 
 from trading_pipelines.domain.engine.params import ExecutionParams
 from trading_pipelines.domain.execution.orders import PositionSide
-
-EXPECTED_HOLDING_HOURS = 4.0
-"""Time for which funding is expected to be paid: the validity of a signal and the labels' vertical barrier."""
 
 
 @dataclass(frozen=True)
@@ -54,15 +53,29 @@ def build_setup(
 ) -> TradeSetup:
     """Build the set-up at a bar's close.
 
-    With distances in fractions of the reference price: gross = Σ weight·target distance; cost = fees and slippage of
-    entry and exit plus the funding expected over four hours; net = gross − cost;
+    Parameters
+    ----------
+    atr : float
+        ATR(14) of the signal timeframe at that bar, in quote currency.
+
+    Raises
+    ------
+    ValueError
+        If price or ATR is not positive.
+
+    Notes
+    -----
+    Section "Expected profit" of the execution model. With distances in fractions of the reference price: gross =
+    Σ weight·target distance; cost = fees and slippage of entry and exit plus the expected funding, a cost for both
+    sides because its sign may turn before it is due; net = gross − cost;
     expected value = p·net − (1 − p)·(stop distance + cost).
     """
+    if not (reference_price > 0 and atr > 0):
+        raise ValueError(f"a set-up needs a positive price and ATR, not {reference_price} and {atr}")
     stop_distance = execution.stop_atr * atr / reference_price
     distances = [multiple * atr / reference_price for multiple in execution.target_atr]
     gross = sum(w * d for w, d in zip(execution.target_weights, distances, strict=True))
-    funding = abs(execution.funding_rate_expected) * EXPECTED_HOLDING_HOURS / execution.funding_interval_hours
-    cost = execution.round_trip_cost + funding
+    cost = execution.round_trip_cost + execution.expected_funding_cost
     tp1, tp2, tp3 = (reference_price + side.sign * multiple * atr for multiple in execution.target_atr)
     return TradeSetup(
         side=side,
