@@ -20,7 +20,8 @@ _UNBALANCED = """
 select e.ts, e.equity, e.cash, e.margin, e.unrealised
 from equity e join sessions s using (session_id)
 where s.name = %(session)s
-  and not abs(e.equity - (e.cash + e.margin + e.unrealised)) <= 1e-6 * greatest(1, abs(e.equity))
+  and ('NaN' in (e.equity, e.cash, e.margin, e.unrealised)
+       or abs(e.equity - (e.cash + e.margin + e.unrealised)) > 1e-6 * greatest(1, abs(e.equity)))
 order by e.ts desc
 """
 

@@ -22,8 +22,8 @@ where s.name = %(session)s and g.status = 'ACTIVE' and not case g.side
 _UNFOUNDED = """
 select g.signal_id, d.outcome, g.created_at, d.decided_at
 from signals g
-join sessions s using (session_id)
 join decisions d using (session_id, instrument_id, timeframe, ts)
+join sessions s using (session_id)
 where s.name = %(session)s and (d.outcome <> 'SIGNAL' or g.created_at < d.decided_at)
 """
 

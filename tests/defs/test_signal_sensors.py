@@ -1,0 +1,157 @@
+"""From what is stored to the runs that are asked for, over several ticks on a real database."""
+
+from datetime import timedelta
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from trading_pipelines.definitions import defs
+from trading_pipelines.defs.execution.jobs import signal_execution_job
+from trading_pipelines.defs.execution.schedules import signal_execution_schedule
+from trading_pipelines.defs.execution.sensors import signal_execution_sensor
+from trading_pipelines.defs.signals.jobs import signal_emission_job
+from trading_pipelines.domain.execution.session import SessionStatus
+from trading_pipelines.resources.platform import ClockResource
+from trading_pipelines.store.repositories import sessions
+
+
+class Daemon:
+    """Evaluates a sensor, stores the runs it asks for as queued, and keeps its cursor."""
+
+    def __init__(self, sensor: dg.SensorDefinition, instance: dg.DagsterInstance, resources: dict[str, Any]) -> None:
+        self.sensor = sensor
+        self.instance = instance
+        self.resources = resources
+        self.cursor: str | None = None
+        self.run_keys: list[str | None] = []
+
+    def tick(self) -> list[dg.DagsterRun]:
+        context = dg.build_sensor_context(
+            instance=self.instance,
+            cursor=self.cursor,
+            resources=self.resources,
+            repository_def=defs.get_repository_def(),
+        )
+        result = self.sensor.evaluate_tick(context)
+        self.cursor = result.cursor
+        new = [request for request in result.run_requests or [] if request.run_key not in self.run_keys]
+        self.run_keys += [request.run_key for request in new]
+        job = defs.resolve_job_def(self.sensor.job_name)
+        return [
+            self.instance.create_run_for_job(job, tags=request.tags, status=dg.DagsterRunStatus.STARTED)
+            for request in new
+        ]
+
+    def finish(self, run: dg.DagsterRun, *, failed: bool = False) -> None:
+        """End a run as its worker would."""
+        kind = dg.DagsterEventType.RUN_FAILURE if failed else dg.DagsterEventType.RUN_SUCCESS
+        self.instance.report_dagster_event(
+            dg.DagsterEvent(event_type_value=kind.value, job_name=run.job_name), run.run_id
+        )
+
+
+@pytest.fixture
+def execution(instance: dg.DagsterInstance, resources: dict[str, Any]) -> Daemon:
+    return Daemon(signal_execution_sensor, instance, resources)
+
+
+def test_without_signals_nothing_is_executed(books: Any, execution: Daemon) -> None:
+    assert execution.tick() == []
+
+
+def test_signal_is_executed_once_and_the_cursor_moves_when_the_run_has_succeeded(
+    books: Any, execution: Daemon, clock: ClockResource
+) -> None:
+    signal = books.signal(clock.now())
+    (run,) = execution.tick()
+    assert run.job_name == signal_execution_job.name
+    assert execution.tick() == []
+    books.set_signal_status(signal, "EXECUTED")
+    execution.finish(run)
+    assert execution.tick() == []
+    assert len(execution.run_keys) == 1
+
+
+def test_all_signals_of_one_emission_go_into_one_run(books: Any, execution: Daemon, clock: ClockResource) -> None:
+    books.signal(clock.now(), symbol="BTCUSDT")
+    books.signal(clock.now(), symbol="ETHUSDT")
+    assert len(execution.tick()) == 1
+
+
+def test_failed_execution_is_retried_with_a_fresh_run_key(
+    books: Any,
+    instance: dg.DagsterInstance,
+    resources: dict[str, Any],
+    clock: ClockResource,
+    execution: Daemon,
+) -> None:
+    books.signal(clock.now())
+    (run,) = execution.tick()
+    execution.finish(run, failed=True)
+    # Runs end on the wall clock, which is past the standing one: the pause between attempts is over.
+    execution.resources["clock"] = type(clock)(shows="2100-01-01T00:00:00+00:00")
+    books.connection.execute("update signals set valid_until = 'infinity'")
+    books.connection.commit()
+    assert len(execution.tick()) == 1
+    assert execution.run_keys[1] == f"{execution.run_keys[0]}:retry-1"
+
+
+def test_signal_that_still_waits_after_a_successful_run_is_left_to_the_schedule(
+    books: Any, stored_instance: dg.DagsterInstance, resources: dict[str, Any], clock: ClockResource
+) -> None:
+    daemon = Daemon(signal_execution_sensor, stored_instance, resources)
+    books.signal(clock.now())
+    (run,) = daemon.tick()
+    daemon.finish(run)
+    assert daemon.tick() == []
+    assert daemon.cursor is not None
+    tick = signal_execution_schedule.evaluate_tick(
+        dg.build_schedule_context(
+            instance=stored_instance, resources=resources, repository_def=defs.get_repository_def()
+        )
+    )
+    assert len(tick.run_requests or []) == 1
+
+
+def test_new_signal_is_executed_beside_one_that_still_waits(
+    books: Any, execution: Daemon, clock: ClockResource
+) -> None:
+    books.signal(clock.now() - timedelta(minutes=15))
+    (run,) = execution.tick()
+    execution.finish(run)
+    execution.tick()
+    books.signal(clock.now(), symbol="ETHUSDT")
+    assert len(execution.tick()) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "made_ago"),
+    [("EXPIRED", timedelta(minutes=1)), ("CANCELLED", timedelta(minutes=1)), ("ACTIVE", timedelta(hours=5))],
+)
+def test_signal_that_is_over_is_not_executed(
+    books: Any, execution: Daemon, clock: ClockResource, status: str, made_ago: timedelta
+) -> None:
+    signal = books.signal(clock.now() - made_ago)
+    if status != "ACTIVE":
+        books.set_signal_status(signal, status)
+    assert execution.tick() == []
+
+
+def test_paused_session_executes_nothing(books: Any, execution: Daemon, clock: ClockResource) -> None:
+    books.signal(clock.now())
+    sessions.set_status(books.connection, books.session_id, SessionStatus.PAUSED)
+    books.connection.commit()
+    assert execution.tick() == []
+
+
+def test_execution_waits_until_emission_has_made_all_its_signals(
+    books: Any, execution: Daemon, clock: ClockResource
+) -> None:
+    emission = execution.instance.create_run_for_job(
+        defs.resolve_job_def(signal_emission_job.name), status=dg.DagsterRunStatus.STARTED
+    )
+    books.signal(clock.now())
+    assert execution.tick() == []
+    execution.finish(emission)
+    assert len(execution.tick()) == 1
