@@ -66,9 +66,7 @@ class KillSwitch:
         except psycopg.Error as error:
             failures.append(f"database: {_first_line(error)}")
         if len(failures) == 2:
-            raise UserError(
-                f"the kill switch could not be engaged ({'; '.join(failures)}): stop the services"
-            )
+            raise UserError(f"the kill switch could not be engaged ({'; '.join(failures)}): stop the services")
         return KillState(True, reason, cancel, flatten)
 
     def release(self, reason: str) -> KillState:
@@ -119,9 +117,7 @@ def _from_file(file: Path) -> KillState | None:
 def _parse(text: str) -> KillState | None:
     with contextlib.suppress(json.JSONDecodeError, KeyError, TypeError):
         content = json.loads(text)
-        return KillState(
-            True, str(content["reason"]), content["cancel"] is not False, content["flatten"] is True
-        )
+        return KillState(True, str(content["reason"]), content["cancel"] is not False, content["flatten"] is True)
     return None
 
 

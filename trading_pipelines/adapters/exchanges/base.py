@@ -8,30 +8,20 @@ from trading_pipelines.domain.execution.orders import (
     BracketRequest,
     FillReport,
     FundingReport,
+    OrderRefused,
     OrderReport,
     OrderRequest,
     PositionReport,
 )
 
-
-class ExchangeError(Exception):
-    """Base of everything an exchange call may raise."""
+__all__ = ["ExchangePort", "ExchangeUnavailable", "OrderRefused", "OutcomeUnknown"]
 
 
-class OrderRefused(ExchangeError):  # noqa: N818 - named for what is known about the request
-    """The exchange answered no: nothing of the request is in force."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(f"{code}: {message}")
-        self.code = code
-        self.message = message
-
-
-class OutcomeUnknown(ExchangeError):  # noqa: N818 - named for what is known about the request
+class OutcomeUnknown(Exception):  # noqa: N818 - named for what is known about the request
     """The reply was lost: the request may be in force; ask with `fetch_order`, never send again blindly."""
 
 
-class ExchangeUnavailable(ExchangeError):  # noqa: N818 - named for what is known about the request
+class ExchangeUnavailable(Exception):  # noqa: N818 - named for what is known about the request
     """The request was certainly not sent."""
 
 

@@ -1,13 +1,18 @@
-"""A simulated exchange in PostgreSQL, with accounts of its own, behind the port that real exchanges have."""
+"""The simulated exchange: an account in PostgreSQL behind the port that real exchanges have.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+Its tables are its own: the platform learns what is in them by asking, as it would a real exchange. What happens to
+orders is decided by `domain.execution.paper_account`; here each operation becomes one transaction under the lock of
+the account, so a process that dies in the middle has done all of it or nothing.
+"""
+
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import psycopg
 
+from trading_pipelines.adapters.exchanges.base import ExchangeUnavailable, OrderRefused
 from trading_pipelines.domain.engine.params import ExecutionParams
 from trading_pipelines.domain.execution.orders import (
     BalanceReport,
@@ -18,90 +23,157 @@ from trading_pipelines.domain.execution.orders import (
     OrderRequest,
     PositionReport,
 )
+from trading_pipelines.domain.execution.paper_account import FundingEvent, MarketEvent, PaperAccount, PaperOrder
+from trading_pipelines.domain.market.instrument import Instrument
+from trading_pipelines.store.repositories import paper_exchange as store
+from trading_pipelines.store.transaction import committed
 
+__all__ = ["FundingEvent", "MarketEvent", "PaperExchange"]
 
-@dataclass(frozen=True)
-class FundingEvent:
-    """Funding due at `ts`; `mark` is None where no mark price is stored."""
-
-    ts: datetime
-    rate: float
-    mark: float | None = None
-
-
-@dataclass(frozen=True)
-class MarketEvent:
-    """What one market did between two moments; a tick is an event with four equal prices and equal times.
-
-    Attributes
-    ----------
-    ts_open, ts_close : datetime
-        UTC; a bar covers [ts_open, ts_close).
-    funding : tuple of FundingEvent
-        Funding due in (previous open, this open].
-    """
-
-    instrument_id: int
-    ts_open: datetime
-    ts_close: datetime
-    open: float
-    high: float
-    low: float
-    close: float
-    funding: tuple[FundingEvent, ...] = ()
-
-    @classmethod
-    def tick(
-        cls, instrument_id: int, ts: datetime, price: float, funding: tuple[FundingEvent, ...] = ()
-    ) -> "MarketEvent":
-        """One traded price."""
-        return cls(instrument_id, ts, ts, price, price, price, price, funding)
+_Result = TypeVar("_Result")
 
 
 class PaperExchange:
-    """One account; every operation is one transaction over `connection`, which must be idle between calls."""
+    """One account; every operation is a transaction of its own over `connection`.
 
-    def __init__(
-        self, connection: psycopg.Connection[Any], session_id: UUID, params: ExecutionParams
-    ) -> None:
+    The connection may be the platform's: what is open on it is committed before the exchange begins. The account
+    is opened with the session's start capital at its first use.
+    """
+
+    def __init__(self, connection: psycopg.Connection[Any], session_id: UUID, params: ExecutionParams) -> None:
         self._connection = connection
         self._session_id = session_id
         self._params = params
 
     def advance(self, events: Sequence[MarketEvent]) -> int:
-        """Let the market move; how many fills and funding payments that made."""
-        raise NotImplementedError
+        """Let the market move, in the order of `events`; how many fills and funding payments that made.
+
+        An event that does not end after what was applied before changes nothing, so missed bars may be given
+        again, and must be given before newer ticks.
+        """
+        if not events:
+            return 0
+        with committed(self._connection):
+            if store.pass_idle(self._connection, self._session_id, events):
+                return 0
+        return self._change(lambda account: _advance(account, events))
 
     def advanced_to(self) -> dict[int, datetime]:
         """Up to when each market has been applied, by instrument id; missed bars start there."""
-        raise NotImplementedError
+        with committed(self._connection):
+            return {
+                market.instrument_id: market.advanced_to for market in store.markets(self._connection, self._session_id)
+            }
 
     def create_bracket(self, request: BracketRequest) -> tuple[OrderReport, ...]:
-        raise NotImplementedError
+        """Place an entry with its exits, all or nothing."""
+        ids = [leg.client_order_id for leg in request.legs]
+        instrument_id = request.entry.instrument_id
+        return self._place(ids, instrument_id, lambda account, instrument: account.place_bracket(request, instrument))
 
     def create_order(self, request: OrderRequest) -> OrderReport:
-        raise NotImplementedError
+        """Place one order."""
+        return self._place(
+            [request.client_order_id],
+            request.instrument_id,
+            lambda account, instrument: (account.place(request, instrument),),
+        )[0]
 
     def replace_order(self, client_order_id: str, request: OrderRequest) -> OrderReport:
-        raise NotImplementedError
+        """Put an exit in the place of a working one, in one transaction."""
+        return self._place(
+            [request.client_order_id],
+            request.instrument_id,
+            lambda account, instrument: (account.replace(client_order_id, request, instrument),),
+        )[0]
 
     def cancel_order(self, client_order_id: str) -> OrderReport:
-        raise NotImplementedError
+        """Cancel a working order, an entry with its exits; a final one is reported as it is."""
+
+        def cancel(account: PaperAccount) -> OrderReport:
+            order = account.cancel(client_order_id, "cancelled on request") or self._find(client_order_id)
+            if order is None:
+                raise OrderRefused("order_not_found", f"{client_order_id} was never placed")
+            return order.report()
+
+        return self._change(cancel)
 
     def fetch_order(self, client_order_id: str) -> OrderReport | None:
-        raise NotImplementedError
+        """Look one order up; None is proof that it was never placed."""
+        with committed(self._connection):
+            order = self._find(client_order_id)
+        return None if order is None else order.report()
 
-    def fetch_open_orders(self) -> Sequence[OrderReport]:
-        raise NotImplementedError
+    def fetch_open_orders(self) -> list[OrderReport]:
+        """Working orders, held exits included."""
+        return [order.report() for order in self._read().orders.values()]
 
-    def fetch_positions(self) -> Sequence[PositionReport]:
-        raise NotImplementedError
+    def fetch_positions(self) -> list[PositionReport]:
+        """Open positions, marked at the newest prices."""
+        return self._read().position_reports()
 
-    def fetch_fills(self, since_sequence: int) -> Sequence[FillReport]:
-        raise NotImplementedError
+    def fetch_fills(self, since_sequence: int) -> list[FillReport]:
+        """Fills after `since_sequence`."""
+        with committed(self._connection):
+            fills = store.fills(self._connection, self._session_id, since_sequence)
+        prefix = self._session_id.hex
+        return [FillReport(fill_id=f"{prefix}-{fill.sequence}", **vars(fill)) for fill in fills]
 
-    def fetch_funding(self, since_sequence: int) -> Sequence[FundingReport]:
-        raise NotImplementedError
+    def fetch_funding(self, since_sequence: int) -> list[FundingReport]:
+        """Funding payments after `since_sequence`."""
+        with committed(self._connection):
+            payments = store.funding(self._connection, self._session_id, since_sequence)
+        return [FundingReport(**vars(payment)) for payment in payments]
 
     def fetch_balance(self) -> BalanceReport:
-        raise NotImplementedError
+        """Cash, bound margin and unrealised result at the newest prices."""
+        account = self._read()
+        return BalanceReport(account.cash, account.margin, account.unrealised)
+
+    def _place(
+        self,
+        client_order_ids: Sequence[str],
+        instrument_id: int,
+        place: Callable[[PaperAccount, Instrument], Sequence[PaperOrder]],
+    ) -> tuple[OrderReport, ...]:
+        def once(account: PaperAccount) -> tuple[OrderReport, ...]:
+            known = store.find_orders(self._connection, self._session_id, client_order_ids)
+            if known:
+                return tuple(known[name].report() for name in client_order_ids)
+            instrument = store.find_instrument(self._connection, instrument_id)
+            if instrument is None:
+                raise OrderRefused("unknown_symbol", f"instrument {instrument_id} is not traded here")
+            if instrument_id not in account.markets:
+                raise ExchangeUnavailable(f"{instrument.symbol} has had no price yet")
+            return tuple(order.report() for order in place(account, instrument))
+
+        return self._change(once)
+
+    def _change(self, operate: Callable[[PaperAccount], _Result]) -> _Result:
+        with committed(self._connection):
+            account = self._account(lock=True)
+            result = operate(account)
+            store.save(self._connection, self._session_id, account)
+            return result
+
+    def _read(self) -> PaperAccount:
+        with committed(self._connection):
+            return self._account(lock=False)
+
+    def _account(self, *, lock: bool) -> PaperAccount:
+        account = store.load(self._connection, self._session_id, self._params, lock=lock)
+        if account is None:
+            store.open_account(self._connection, self._session_id)
+            account = store.load(self._connection, self._session_id, self._params, lock=lock)
+        if account is None:
+            raise ExchangeUnavailable(f"there is no session {self._session_id}")
+        return account
+
+    def _find(self, client_order_id: str) -> PaperOrder | None:
+        return store.find_orders(self._connection, self._session_id, [client_order_id]).get(client_order_id)
+
+
+def _advance(account: PaperAccount, events: Sequence[MarketEvent]) -> int:
+    for event in events:
+        account.advance(event)
+    return len(account.changes.fills) + len(account.changes.funding)

@@ -144,6 +144,21 @@ def client_order_id(signal_id: UUID, leg: Leg, revision: int = 0) -> str:
     return name
 
 
+class OrderRefused(Exception):  # noqa: N818 - named for what is known about the request
+    """The exchange answered no: nothing of the request is in force.
+
+    Attributes
+    ----------
+    code : str
+        Reason in one word, for example ``insufficient_margin``.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+
+
 @dataclass(frozen=True)
 class OrderRequest:
     """One order as it is sent.

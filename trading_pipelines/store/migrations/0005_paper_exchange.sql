@@ -6,7 +6,7 @@ create table paper_accounts (
     sequence   bigint not null default 0
 );
 comment on column paper_accounts.cash is 'in quote currency, without what is bound as margin';
-comment on column paper_accounts.sequence is 'number of the newest fill or funding payment';
+comment on column paper_accounts.sequence is 'counts everything that happens: orders, fills and funding payments are numbered by it';
 
 create table paper_markets (
     session_id    uuid not null references paper_accounts on delete cascade,
@@ -20,7 +20,7 @@ comment on column paper_markets.advanced_to is 'end of the newest market event t
 create table paper_orders (
     session_id        uuid not null references paper_accounts on delete cascade,
     client_order_id   text not null,
-    exchange_order_id bigint generated always as identity,
+    exchange_order_id bigint not null,
     instrument_id     int not null references instruments,
     bracket_id        text,
     leg               text not null check (leg in ('ENTRY', 'STOP', 'TP1', 'TP2', 'TP3', 'EXIT')),
@@ -53,9 +53,13 @@ create table paper_positions (
     entry_price      numeric not null check (entry_price > 0),
     entry_margin     numeric not null check (entry_margin > 0),
     leverage         numeric not null check (leverage >= 1),
+    liquidation_price numeric not null,
+    tp1_filled       boolean not null,
     opened_at        timestamptz not null,
+    funded_to        timestamptz not null,
     primary key (session_id, instrument_id)
 );
+comment on column paper_positions.funded_to is 'funding due up to then has been paid';
 comment on column paper_positions.entry_margin is 'isolated margin of quantity_initial; what is bound now = entry_margin * quantity / quantity_initial';
 
 create table paper_fills (
@@ -86,6 +90,9 @@ create table paper_funding (
     unique (session_id, instrument_id, ts)
 );
 comment on column paper_funding.amount is 'paid (positive) or received (negative) in quote currency';
+
+alter table equity add column peak double precision;
+comment on column equity.peak is 'running maximum of equity, from which drawdown is measured';
 
 -- Up to where the platform has taken over what an exchange reports, moved in the transaction that stores it.
 create table exchange_cursors (

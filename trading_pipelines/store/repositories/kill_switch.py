@@ -22,14 +22,10 @@ class KillSwitchRow:
 def read(connection: psycopg.Connection[Any]) -> KillSwitchRow | None:
     """The stored state; None when the row is missing, which a caller must read as engaged."""
     with connection.cursor(row_factory=class_row(KillSwitchRow)) as cursor:
-        return cursor.execute(
-            "select engaged, reason, cancel, flatten, changed_at from kill_switch"
-        ).fetchone()
+        return cursor.execute("select engaged, reason, cancel, flatten, changed_at from kill_switch").fetchone()
 
 
-def write(
-    connection: psycopg.Connection[Any], *, engaged: bool, reason: str, cancel: bool, flatten: bool
-) -> None:
+def write(connection: psycopg.Connection[Any], *, engaged: bool, reason: str, cancel: bool, flatten: bool) -> None:
     """Replace the stored state."""
     connection.execute(
         """
