@@ -52,6 +52,13 @@ SPECS = [
 ]
 
 
+class IngestConfig(dg.Config):
+    """How to fetch."""
+
+    refetch: bool = True
+    """Ask again for what is stored, so that a backfill rebuilds a day; the regular jobs fetch what is missing."""
+
+
 @dg.multi_asset(
     name="ingest",
     specs=SPECS,
@@ -62,18 +69,38 @@ SPECS = [
 )
 def candles(
     context: dg.AssetExecutionContext,
+    config: IngestConfig,
     clock: ClockResource,
     database: DatabaseResource,
     source: SourceResource,
 ) -> Iterator[dg.MaterializeResult]:
-    """Fetch what is missing of the run's days, then derive the longer timeframes."""
+    """Fetch the run's days, then derive the longer timeframes."""
     from trading_pipelines.application.ingestion import ingest
 
     market = source.open()
     window = run_window(context, clock.now())
-    symbols = settings().symbols or tuple(instrument.symbol for instrument in market.instruments())
     with user_errors(), database.connect() as connection:
-        ingest(connection, market, symbols, BASE, window.start, window.end)
+        report = ingest(
+            connection,
+            market,
+            settings().symbols,
+            BASE,
+            window.start,
+            window.end,
+            refetch=config.refetch,
+        )
+        if all(symbol.errors for symbol in report.symbols):
+            raise dg.Failure("no symbol could be fetched: " + "; ".join(report.errors))
+        for error in report.errors:
+            context.log.warning(error)
+        outcome = {
+            "inserted": report.inserted,
+            "corrected": report.corrected,
+            "quarantined": report.quarantined,
+            "errors": list(report.errors),
+        }
         for spec in SPECS:
             rows = partition_rows(connection, spec.key.to_user_string(), window, market.exchange)
-            yield dg.MaterializeResult(asset_key=spec.key, metadata=rows)
+            yield dg.MaterializeResult(
+                asset_key=spec.key, metadata={**rows, **(outcome if spec.key == SPECS[0].key else {})}
+            )

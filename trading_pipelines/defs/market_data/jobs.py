@@ -6,18 +6,22 @@ Belongs here: what is refreshed together. Does not belong here: when (`schedules
 import dagster as dg
 
 from trading_pipelines.defs.features.assets import SPEC as FEATURES
-from trading_pipelines.defs.market_data.assets import SPECS
+from trading_pipelines.defs.market_data.assets import SPECS, IngestConfig
 from trading_pipelines.defs.models.assets import PREDICTIONS
+
+WHAT_IS_MISSING = dg.RunConfig(ops={"ingest": IngestConfig(refetch=False)})
 
 candles_job = dg.define_asset_job(
     "candles",
     selection=dg.AssetSelection.assets(*(spec.key for spec in SPECS)),
     description="Fetch candles and funding of the chosen days where they are missing.",
+    config=WHAT_IS_MISSING,
     tags={"dagster/max_runtime": "1800"},
 )
 market_data_job = dg.define_asset_job(
     "market_data",
     selection=dg.AssetSelection.assets(*(spec.key for spec in SPECS), FEATURES.key, PREDICTIONS.key),
     description="Candles, funding, features and predictions of the chosen days, with their checks.",
+    config=WHAT_IS_MISSING,
     tags={"dagster/max_runtime": "900", "dagster/priority": "1"},
 )
