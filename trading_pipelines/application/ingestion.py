@@ -115,7 +115,7 @@ def ingest(
     connection : psycopg.Connection
         Outside of a transaction: pages are committed one by one.
     symbols : sequence of str
-        Empty means all that the source offers.
+        Empty means all that the source offers in `timeframe`.
     refetch : bool
         Ask again for what is covered already: corrections overwrite, and gaps that remain are known to be absent
         at the source.
@@ -127,7 +127,7 @@ def ingest(
     """
     if connection.info.transaction_status is not TransactionStatus.IDLE:
         raise RuntimeError("ingest commits page by page: its connection must not be inside a transaction")
-    chosen = choose_instruments(source, symbols)
+    chosen = choose_instruments(source, symbols, timeframe)
     choose_timeframe(source, [instrument.symbol for instrument in chosen], timeframe)
     with connection.transaction():
         instruments.save(connection, chosen)

@@ -3,10 +3,12 @@
 import difflib
 from collections.abc import Iterable, Sequence
 
+from trading_pipelines.adapters.sources.archive import ArchiveSource, exchanges_in
 from trading_pipelines.adapters.sources.base import MarketDataSource
 from trading_pipelines.adapters.sources.simulated import SimulatedSource
 from trading_pipelines.domain.market.instrument import Instrument
 from trading_pipelines.domain.market.timeframe import Timeframe
+from trading_pipelines.domain.simulation.market import EXCHANGE as SIMULATED_EXCHANGE
 from trading_pipelines.errors import UserError
 from trading_pipelines.settings import Settings, SourceName
 
@@ -21,15 +23,42 @@ def open_source(settings: Settings) -> MarketDataSource:
     """
     match settings.source:
         case SourceName.SIMULATED:
-            return SimulatedSource(settings.simulation)
+            return _open_simulated(settings)
         case SourceName.ARCHIVE:
-            raise UserError("TRADING_SOURCE: archive is not available yet")
+            return _open_archive(settings)
         case SourceName.CCXT:
             raise UserError("TRADING_SOURCE: ccxt is not available yet")
 
 
-def choose_instruments(source: MarketDataSource, symbols: Sequence[str]) -> list[Instrument]:
-    """Instruments of `symbols` in their order; all of the source if none is named.
+def _open_simulated(settings: Settings) -> MarketDataSource:
+    if settings.exchange != SIMULATED_EXCHANGE:
+        raise UserError(
+            f"TRADING_EXCHANGE: the simulated source is no exchange like {settings.exchange}; leave it unset or set"
+            " TRADING_SOURCE to archive or ccxt"
+        )
+    return SimulatedSource(settings.simulation)
+
+
+def _open_archive(settings: Settings) -> MarketDataSource:
+    folder, layout = settings.archive_dir, "<exchange>/<SYMBOL>/<timeframe>.parquet"
+    if folder is None:
+        raise UserError(f"TRADING_ARCHIVE_DIR: name the folder that holds {layout}")
+    if not folder.is_dir():
+        raise UserError(f"TRADING_ARCHIVE_DIR: there is no folder {folder}")
+    found = exchanges_in(folder)
+    if not found:
+        raise UserError(f"TRADING_ARCHIVE_DIR: {folder} holds no {layout}")
+    if settings.exchange not in found:
+        raise UserError(
+            f"TRADING_EXCHANGE: {folder} has no candles of {settings.exchange}{_hint(settings.exchange, found)}"
+        )
+    return ArchiveSource(folder, settings.exchange)
+
+
+def choose_instruments(
+    source: MarketDataSource, symbols: Sequence[str], timeframe: Timeframe | None = None
+) -> list[Instrument]:
+    """Instruments of `symbols` in their order; if none is named, all that the source has (in `timeframe`).
 
     Raises
     ------
@@ -40,7 +69,9 @@ def choose_instruments(source: MarketDataSource, symbols: Sequence[str]) -> list
     for symbol in symbols:
         if symbol not in offered:
             raise UserError(f"TRADING_SYMBOLS: {source.name} {source.exchange} has no {symbol}{_hint(symbol, offered)}")
-    return [offered[symbol] for symbol in symbols or offered]
+    if symbols or timeframe is None:
+        return [offered[symbol] for symbol in symbols or offered]
+    return [instrument for symbol, instrument in offered.items() if timeframe in source.timeframes(symbol)]
 
 
 def choose_timeframe(source: MarketDataSource, symbols: Sequence[str], wanted: str | None = None) -> Timeframe:
