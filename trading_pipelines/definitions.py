@@ -12,6 +12,7 @@ from trading_pipelines.defs.execution.jobs import signal_execution_job
 from trading_pipelines.defs.execution.schedules import signal_execution_schedule
 from trading_pipelines.defs.execution.sensors import signal_execution_sensor
 from trading_pipelines.defs.features import assets as feature_assets
+from trading_pipelines.defs.features import checks as feature_checks
 from trading_pipelines.defs.market_data import assets as market_data_assets
 from trading_pipelines.defs.market_data import checks as market_data_checks
 from trading_pipelines.defs.market_data.jobs import candles_job, market_data_job
@@ -46,6 +47,7 @@ defs = dg.Definitions(
     asset_checks=dg.load_asset_checks_from_modules(
         [
             market_data_checks,
+            feature_checks,
             model_checks,
             signal_checks,
             execution_checks,

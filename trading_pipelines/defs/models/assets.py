@@ -59,8 +59,24 @@ def training(
     as_of = datetime.fromisoformat(config.as_of) if config.as_of else clock.now()
     with user_errors(), database.connect() as connection:
         symbols = tuple(config.symbols) or traded_symbols(connection)
-        train_many(connection, settings().exchange, symbols, settings().signal_timeframe, as_of, settings().training)
-        return dg.MaterializeResult(asset_key="model_versions", metadata=table_rows(connection, "model_versions"))
+        reports = train_many(
+            connection,
+            settings().exchange,
+            symbols,
+            settings().signal_timeframe,
+            as_of,
+            settings().training,
+            on_progress=lambda p: context.log.info("%s: fold %d of %d", p.symbol, p.done, p.total),
+        )
+        return dg.MaterializeResult(
+            asset_key="model_versions",
+            metadata={
+                "as_of": as_of.isoformat(),
+                "promoted": sorted(r.symbol for r in reports if r.promoted),
+                "verdicts": {r.symbol: r.verdict for r in reports},
+                **table_rows(connection, "model_versions"),
+            },
+        )
 
 
 @dg.multi_asset(
@@ -75,7 +91,9 @@ def prediction(
     exchange, timeframe = settings().exchange, settings().signal_timeframe
     window = run_window(context, clock.now())
     with user_errors(), database.connect() as connection:
-        predict(connection, exchange, traded_symbols(connection), timeframe, window.start, window.end)
+        report = predict(connection, exchange, traded_symbols(connection), timeframe, window.start, window.end)
+        rows = partition_rows(connection, "predictions", window, exchange)
         return dg.MaterializeResult(
-            asset_key="predictions", metadata=partition_rows(connection, "predictions", window, exchange)
+            asset_key="predictions",
+            metadata={"new": report.rows, "without_model": list(report.without_model), **rows},
         )

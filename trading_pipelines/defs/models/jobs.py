@@ -14,5 +14,5 @@ training_job = dg.define_asset_job(
     "training",
     selection=dg.AssetSelection.assets(MODEL_VERSIONS.key),
     description="Train a version per symbol and put it into production.",
-    tags={"dagster/max_runtime": "7200", **HEAVY},
+    tags={"dagster/max_runtime": "7200", "dagster/max_retries": "2", **HEAVY},
 )

@@ -5,13 +5,18 @@ Belongs here: regular training. Does not belong here: the first training of a ne
 
 import dagster as dg
 
+from trading_pipelines.defs.models.assets import TrainingConfig
 from trading_pipelines.defs.models.jobs import training_job
 from trading_pipelines.defs.work import is_under_way
 
 
 @dg.schedule(job=training_job, cron_schedule="35 1 * * *", default_status=dg.DefaultScheduleStatus.RUNNING)
 def training_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-    """Train every night on everything known by then."""
+    """Train every night on everything known by then.
+
+    The as-of time is that of the tick: a retried run is the same training and goes on where the first one stopped.
+    """
     if is_under_way(context.instance, training_job.name):
         return dg.SkipReason("the last training has not ended")
-    return dg.RunRequest()
+    as_of = context.scheduled_execution_time.isoformat()
+    return dg.RunRequest(run_config=dg.RunConfig(ops={"train": TrainingConfig(as_of=as_of)}))

@@ -26,6 +26,7 @@ def record_prediction_outcomes(
             traded_symbols(connection),
             settings().signal_timeframe,
             clock.now(),
+            settings().training,
         )
     context.log_event(dg.AssetMaterialization("predictions", metadata={"outcomes_recorded": recorded}))
 
