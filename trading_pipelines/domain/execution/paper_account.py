@@ -374,7 +374,7 @@ class PaperAccount:
         due = [f for f in event.funding if position.funded_to < f.ts <= event.ts_open]
         price = sum(f.rate * _mark_of(f, event) for f in due)
         state, happened = step_bar(
-            self._state(position, event.ts_open), event.open, event.high, event.low, price, self.params
+            self.state_of(position, event.ts_open), event.open, event.high, event.low, price, self.params
         )
         fills = [what for what in happened if what.kind in _FILL_KINDS]
         self._book_funding(position, due, event, -sum(w.pnl for w in happened if w.kind is EventKind.FUNDING))
@@ -415,7 +415,8 @@ class PaperAccount:
             happened += inside
         self._book_exits(position, happened[1:], state, event.ts_open)
 
-    def _state(self, position: PaperPosition, at: datetime) -> PositionState:
+    def state_of(self, position: PaperPosition, at: datetime) -> PositionState:
+        """A position and its exits as the life cycle takes them; a market exit placed after `at` does not count."""
         exits = self._exits(position)
         stop, targets, quantities = _levels(exits, position.side)
         return PositionState(

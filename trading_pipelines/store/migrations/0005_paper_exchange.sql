@@ -91,6 +91,12 @@ create table paper_funding (
 );
 comment on column paper_funding.amount is 'paid (positive) or received (negative) in quote currency';
 
+alter table fills add column sequence bigint not null default 0;
+comment on column fills.sequence is 'order in which the exchange reports them';
+create index fills_by_position on fills (position_id, sequence);
+create index orders_by_signal on orders (signal_id, leg, revision);
+create index orders_by_position on orders (position_id) where leg = 'EXIT';
+
 alter table equity add column peak double precision;
 comment on column equity.peak is 'running maximum of equity, from which drawdown is measured';
 
