@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from trading_pipelines.adapters.sources.archive import ArchiveSource, exchanges_in
 from trading_pipelines.adapters.sources.base import MarketDataSource
 from trading_pipelines.adapters.sources.simulated import SimulatedSource
+from trading_pipelines.adapters.sources.venues import VENUES
 from trading_pipelines.domain.market.instrument import Instrument
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.simulation.market import EXCHANGE as SIMULATED_EXCHANGE
@@ -27,7 +28,7 @@ def open_source(settings: Settings) -> MarketDataSource:
         case SourceName.ARCHIVE:
             return _open_archive(settings)
         case SourceName.CCXT:
-            raise UserError("TRADING_SOURCE: ccxt is not available yet")
+            return _open_ccxt(settings)
 
 
 def _open_simulated(settings: Settings) -> MarketDataSource:
@@ -53,6 +54,18 @@ def _open_archive(settings: Settings) -> MarketDataSource:
             f"TRADING_EXCHANGE: {folder} has no candles of {settings.exchange}{_hint(settings.exchange, found)}"
         )
     return ArchiveSource(folder, settings.exchange)
+
+
+def _open_ccxt(settings: Settings) -> MarketDataSource:
+    if settings.exchange not in VENUES:
+        raise UserError(
+            f"TRADING_EXCHANGE: no exchange {settings.exchange} for the ccxt source{_hint(settings.exchange, VENUES)}"
+        )
+    if not settings.symbols:
+        raise UserError("TRADING_SYMBOLS: name at least one symbol for the ccxt source, for example BTCUSDT,ETHUSDT")
+    from trading_pipelines.adapters.sources.ccxt_source import CcxtSource  # slow to import, rarely needed
+
+    return CcxtSource(settings.exchange, settings.ccxt_base_url)
 
 
 def choose_instruments(

@@ -1,0 +1,287 @@
+"""Real exchanges over REST, through the client library ccxt.
+
+Whatever differs between venues ends here: market types, units of quantity, page sizes, clocks and failures. A
+failure that may pass is retried, any other one is a `SourceError`; an answer that cannot be read is never taken
+for an empty one.
+"""
+
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from functools import cached_property
+from typing import Any, TypeVar
+
+import ccxt
+import pandas as pd
+import structlog
+
+from trading_pipelines.adapters.sources.base import CandlePage, SourceError
+from trading_pipelines.adapters.sources.retry import RetryPolicy, retry_after_seconds
+from trading_pipelines.adapters.sources.venues import VENUES, Venue
+from trading_pipelines.domain.market.candles import CANDLE_COLUMNS, TS_DTYPE
+from trading_pipelines.domain.market.instrument import Instrument, MarketKind
+from trading_pipelines.domain.market.ticker import Ticker
+from trading_pipelines.domain.market.timeframe import EPOCH, Timeframe
+
+_MILLISECOND = timedelta(milliseconds=1)
+_CLOCK_CHECK = timedelta(minutes=10)
+_UNREADABLE = (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError)
+"""What a parser raises on a payload that is not what it expects."""
+T = TypeVar("T")
+log = structlog.get_logger(__name__)
+
+
+def _wall_clock() -> datetime:
+    return datetime.now(UTC)
+
+
+class CcxtSource:
+    """One venue and market type of `VENUES`, without credentials."""
+
+    name = "ccxt"
+
+    def __init__(
+        self,
+        exchange: str,
+        base_url: str | None = None,
+        retry: RetryPolicy | None = None,
+        clock: Callable[[], datetime] = _wall_clock,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Build the client; nothing is asked yet. `base_url` replaces scheme and host of every address."""
+        self.exchange = exchange
+        self._venue = VENUES[exchange]
+        self._retry = retry or RetryPolicy()
+        self._clock = clock
+        self._sleep = sleep
+        self._client = _client(self._venue, base_url)
+        self._offset = timedelta()
+        self._offset_measured_at: datetime | None = None
+
+    def now(self) -> datetime:
+        """The exchange's clock: our own may be wrong, and only theirs decides which bar is closed.
+
+        The time the answer took counts as if the exchange had been late, so that no bar closes early.
+        """
+        local = self._clock()
+        if self._offset_measured_at is None or local - self._offset_measured_at > _CLOCK_CHECK:
+            theirs = self._call("the exchange's time", self._client.fetch_time)
+            local = self._clock()
+            self._offset, self._offset_measured_at = _moment(theirs) - local, local
+        return local + self._offset
+
+    def instruments(self) -> list[Instrument]:
+        """Every active market that is quoted and settled in a currency of dollars or coins, by symbol."""
+        return [self._instrument(symbol, market) for symbol, market in sorted(self._markets.items())]
+
+    def timeframes(self, symbol: str) -> tuple[Timeframe, ...]:
+        """Those of ours that the exchange serves."""
+        return tuple(timeframe for timeframe in Timeframe if timeframe in self._client.timeframes)
+
+    def candles(
+        self, instrument: Instrument, timeframe: Timeframe, start: datetime, end: datetime
+    ) -> Iterator[CandlePage]:
+        """One request per page, each for a fixed span of as many bars as the exchange returns at once.
+
+        The newest bars may appear late: what follows the newest candle of the last page is not answered yet.
+        """
+        closed = timeframe.floor(self.now())
+        end = min(end, closed)
+        while start < end:
+            stop = min(start + self._venue.candles_per_page * timeframe.delta, end)
+            candles = self._candles(instrument, timeframe, start, stop)
+            if stop < closed:
+                yield CandlePage(start, stop, candles)
+            elif not candles.empty:
+                yield CandlePage(start, candles["ts"].max().to_pydatetime() + timeframe.delta, candles)
+            start = stop
+
+    def _candles(self, instrument: Instrument, timeframe: Timeframe, start: datetime, stop: datetime) -> pd.DataFrame:
+        candles = pd.DataFrame(self._rows(instrument, timeframe, start, stop), columns=list(CANDLE_COLUMNS))
+        candles["ts"] = pd.to_datetime(candles["ts"], unit="ms", utc=True).astype(TS_DTYPE)
+        if self._venue.counts_contracts:
+            candles["volume"] *= float(_contract_size(self._markets[instrument.symbol]))
+        return candles[(candles["ts"] >= start) & (candles["ts"] < stop)]
+
+    def _rows(self, instrument: Instrument, timeframe: Timeframe, start: datetime, stop: datetime) -> list[list[Any]]:
+        """Rows of at most a page; the client cuts longer answers, so repeated rows may push others out of it."""
+        limit = self._venue.candles_per_page
+        rows = self._call(
+            f"{timeframe} candles of {instrument.symbol}",
+            lambda: self._client.fetch_ohlcv(
+                self._markets[instrument.symbol]["symbol"],
+                timeframe.value,
+                since=_epoch_ms(start),
+                limit=limit,
+                params={"until": _epoch_ms(stop) - 1},
+            ),
+        )
+        if len(rows) < limit or len({row[0] for row in rows}) == limit:
+            return rows
+        middle = start + (stop - start) // timeframe.delta // 2 * timeframe.delta
+        return self._rows(instrument, timeframe, start, middle) + self._rows(instrument, timeframe, middle, stop)
+
+    def funding(self, instrument: Instrument, start: datetime, end: datetime) -> pd.DataFrame:
+        """Settlements in [start, end), rounded to minutes, for exchanges stamp them some milliseconds late."""
+        if self._venue.funding_per_page == 0:
+            return _funding_frame([])
+        interval = timedelta(minutes=instrument.funding_interval_minutes or 60)
+        rows: list[dict[str, Any]] = []
+        while start < end:
+            stop = min(start + self._venue.funding_per_page * interval, end)
+            rows += self._funding(instrument, start, stop)
+            start = stop
+        return _funding_frame(rows)
+
+    def _funding(self, instrument: Instrument, start: datetime, stop: datetime) -> list[dict[str, Any]]:
+        """Rates of a span; a full page may have been cut off at either end, so then each half is asked for."""
+        limit = self._venue.funding_per_page
+        rows = self._call(
+            f"funding of {instrument.symbol}",
+            lambda: self._client.fetch_funding_rate_history(
+                self._markets[instrument.symbol]["symbol"],
+                since=_epoch_ms(start),
+                limit=limit,
+                params={"until": _epoch_ms(stop) - 1},
+            ),
+        )
+        if len(rows) < limit or stop - start <= timedelta(hours=1):
+            return [row for row in rows if _epoch_ms(start) <= row["timestamp"] < _epoch_ms(stop)]
+        middle = start + (stop - start) / 2
+        return self._funding(instrument, start, middle) + self._funding(instrument, middle, stop)
+
+    def tickers(self, symbols: Sequence[str]) -> list[Ticker]:
+        """Newest quotes of all `symbols`, in one request; one without a price is left out."""
+        ids = {self._markets[symbol]["symbol"]: symbol for symbol in symbols if symbol in self._markets}
+        if not ids:
+            return []
+        quotes = self._call("tickers", lambda: self._client.fetch_tickers(list(ids)))
+        now = self.now()
+        return [_ticker(ids[i], quote, now) for i, quote in quotes.items() if i in ids and quote.get("last")]
+
+    @cached_property
+    def _markets(self) -> dict[str, dict[str, Any]]:
+        """The client's markets by our symbol; contracts are settled in their quote currency."""
+        markets = self._call("the list of markets", self._client.load_markets)
+        return {
+            f"{market['base']}{market['quote']}": market
+            for market in markets.values()
+            if market["type"] == self._venue.market_type
+            and market["active"] is not False
+            and (market["spot"] or market["settle"] == market["quote"])
+        }
+
+    def _instrument(self, symbol: str, market: dict[str, Any]) -> Instrument:
+        unit = _contract_size(market)
+        limits = market["limits"]
+        interval = market["info"].get("fundingInterval") if self._venue.kind is MarketKind.PERPETUAL else None
+        return Instrument(
+            self.exchange,
+            symbol,
+            market["base"],
+            market["quote"],
+            self._venue.kind,
+            price_step=self._step(market["precision"]["price"]),
+            quantity_step=self._step(market["precision"]["amount"]) * unit,
+            min_quantity=_decimal(limits["amount"]["min"]) * unit,
+            min_notional=_decimal(limits["cost"]["min"]),
+            funding_interval_minutes=int(interval) if interval else None,
+        )
+
+    def _step(self, precision: Any) -> Decimal:
+        if precision is not None and self._client.precisionMode == ccxt.DECIMAL_PLACES:
+            return Decimal(1).scaleb(-int(precision))
+        return _decimal(precision)
+
+    def _call(self, what: str, request: Callable[[], T]) -> T:
+        """Ask, and ask again while the failure may pass.
+
+        Raises
+        ------
+        SourceError
+            The exchange refused, kept failing, or sent what nobody can read.
+        """
+        delays = self._retry.delays()
+        while True:
+            self._client.last_json_response = self._client.last_response_headers = None
+            try:
+                answer = request()
+                if self._client.last_json_response is None:
+                    raise ccxt.ExchangeNotAvailable("the answer is not JSON")
+                return answer
+            except ccxt.NetworkError as error:
+                self._pause(what, error, next(delays, None))
+            except (ccxt.BaseError, *_UNREADABLE) as error:
+                raise SourceError(f"{self.exchange} does not give {what}: {_describe(error)}") from error
+
+    def _pause(self, what: str, error: ccxt.NetworkError, delay: float | None) -> None:
+        asked_for = retry_after_seconds(self._client.last_response_headers, self._clock())
+        if delay is None or (asked_for or 0.0) > self._retry.max_retry_after_seconds:
+            tries = f"after {self._retry.attempts} attempts" if delay is None else f"for the next {asked_for:.0f} s"
+            raise SourceError(f"{self.exchange} does not give {what} {tries}: {_describe(error)}") from error
+        seconds = delay if asked_for is None else asked_for + delay
+        log.info("asking again", exchange=self.exchange, what=what, seconds=round(seconds, 1), cause=_describe(error))
+        self._sleep(seconds)
+
+
+def _client(venue: Venue, base_url: str | None) -> Any:
+    client = getattr(ccxt, venue.ccxt_id)({"enableRateLimit": True, "timeout": 10_000})
+    if venue.loads:
+        client.options["fetchMarkets"]["types"] = list(venue.loads)
+    client.has["fetchCurrencies"] = False  # needs credentials, and nothing here is about currencies
+    client.enableLastJsonResponse = True
+    if base_url is not None:
+        client.urls["api"] = _with_host(client.urls["api"], base_url.rstrip("/"))
+    return client
+
+
+def _with_host(address: Any, base_url: str) -> Any:
+    if isinstance(address, dict):
+        return {name: _with_host(part, base_url) for name, part in address.items()}
+    return re.sub(r"^https?://[^/]+", base_url, address)
+
+
+def _ticker(symbol: str, quote: Mapping[str, Any], now: datetime) -> Ticker:
+    change = quote.get("percentage")
+    return Ticker(
+        symbol,
+        _moment(quote["timestamp"]) if quote.get("timestamp") else now,
+        float(quote["last"]),
+        bid=quote.get("bid"),
+        ask=quote.get("ask"),
+        change_24h=None if change is None else change / 100,
+        quote_volume_24h=quote.get("quoteVolume"),
+    )
+
+
+def _funding_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    frame = pd.DataFrame(
+        {"ts": [row["timestamp"] for row in rows], "rate": [row["fundingRate"] for row in rows]}, dtype="float64"
+    )
+    frame["ts"] = pd.to_datetime(frame["ts"], unit="ms", utc=True).dt.round("min").astype(TS_DTYPE)
+    return frame.dropna().drop_duplicates("ts", keep="last").sort_values("ts", ignore_index=True)
+
+
+def _contract_size(market: Mapping[str, Any]) -> Decimal:
+    """Base currency in one unit of quantity: venues may count contracts."""
+    return _decimal(market.get("contractSize") or 1)
+
+
+def _decimal(value: Any) -> Decimal:
+    return Decimal(0) if value is None else Decimal(str(value))
+
+
+def _epoch_ms(moment: datetime) -> int:
+    return (moment - EPOCH) // _MILLISECOND
+
+
+def _moment(epoch_ms: int) -> datetime:
+    return EPOCH + epoch_ms * _MILLISECOND
+
+
+def _describe(error: BaseException) -> str:
+    """Kind and first line; answers of exchanges can be whole pages."""
+    first_line = str(error).strip().partition("\n")[0][:200]
+    return f"{type(error).__name__} {first_line}".strip()
