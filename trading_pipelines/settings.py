@@ -66,6 +66,33 @@ class SessionSettings(BaseModel):
     """Start balance in USDT."""
 
 
+class FillSettings(BaseModel):
+    """What the first start of `trading up` prepares, so that the pages have something to show."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    history_days: int = Field(default=230, ge=30)
+    """Candles to fetch at the first start; training windows and folds have to fit in."""
+    replay_days: int = Field(default=10, ge=1)
+    """Newest days that are replayed; the first models are trained on what lies before them."""
+    replay_name: str = Field(default="warmup-replay", min_length=1, max_length=40)
+
+
+class TraderSettings(BaseModel):
+    """The fast service."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    interval_seconds: float = Field(default=2.0, ge=0.1)
+    """Pause between two looks at the market."""
+    reconcile_seconds: float = Field(default=10.0, ge=1)
+    """Pause between two comparisons with the exchange."""
+    bar_delay_seconds: float = Field(default=3.0, ge=0)
+    """Time that a source gets to publish a bar after its close."""
+    log_seconds: float = Field(default=300.0, ge=1)
+    """Pause between two log lines that say nothing but that the service is alive."""
+
+
 class OrchestrationSettings(BaseModel):
     """How Dagster runs the platform."""
 
@@ -115,6 +142,8 @@ class Settings(BaseSettings):
     training: TrainingSpec = TrainingSpec()
     simulation: SimulatedMarketSpec = SimulatedMarketSpec()
     session: SessionSettings = SessionSettings()
+    fill: FillSettings = FillSettings()
+    trader: TraderSettings = TraderSettings()
     orchestration: OrchestrationSettings = OrchestrationSettings()
     ports: Ports = Ports()
 
@@ -132,11 +161,7 @@ class Settings(BaseSettings):
     @field_validator("symbols", mode="before")
     @classmethod
     def _split_symbols(cls, value: Any) -> Any:
-        return (
-            tuple(s.strip().upper() for s in value.split(",") if s.strip())
-            if isinstance(value, str)
-            else value
-        )
+        return tuple(s.strip().upper() for s in value.split(",") if s.strip()) if isinstance(value, str) else value
 
     @field_validator("data_dir", "archive_dir", mode="after")
     @classmethod
@@ -156,9 +181,7 @@ def load_settings(**overrides: Any) -> Settings:
     try:
         return Settings(**overrides)
     except UnreadableValueError as error:
-        raise SettingsError(
-            f"{error}: write lists and objects as JSON, for example '[2.0, 3.5, 6.0]'"
-        ) from error
+        raise SettingsError(f"{error}: write lists and objects as JSON, for example '[2.0, 3.5, 6.0]'") from error
     except ValidationError as error:
         raise SettingsError("\n".join(_describe(e) for e in error.errors())) from error
 
@@ -174,11 +197,7 @@ def _refuse_unknown_variables() -> None:
     known = set(Settings.model_fields)
     for variable in os.environ:
         name = variable.removeprefix(ENV_PREFIX).split("__")[0].lower()
-        if (
-            variable.startswith(ENV_PREFIX)
-            and not variable.startswith(f"{ENV_PREFIX}TEST_")
-            and name not in known
-        ):
+        if variable.startswith(ENV_PREFIX) and not variable.startswith(f"{ENV_PREFIX}TEST_") and name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {ENV_PREFIX}{near[0].upper()}?" if near else "; see .env.example"
             raise SettingsError(f"{variable}: no such setting{hint}")
@@ -186,9 +205,5 @@ def _refuse_unknown_variables() -> None:
 
 def _describe(error: Any) -> str:
     variable = ENV_PREFIX + "__".join(str(part) for part in error["loc"] if not isinstance(part, int)).upper()
-    given = (
-        ""
-        if error["type"] == "missing" or isinstance(error["input"], dict)
-        else f" (given: {error['input']!r})"
-    )
+    given = "" if error["type"] == "missing" or isinstance(error["input"], dict) else f" (given: {error['input']!r})"
     return f"{variable}: {error['msg']}{given}"
