@@ -1,0 +1,236 @@
+"""Is the data complete and fresh, do the services live, how large has it all become."""
+
+import formats
+import layout
+import pandas as pd
+import queries
+import streamlit as st
+from layout import Card, Column
+
+from trading_pipelines.store.read_models.status import PlatformStatus
+
+layout.header(
+    "Data status", "Freshness and completeness of the candles, heartbeats of the services, size of the database."
+)
+
+# Lag of the newest candle from which a symbol is called late.
+_LATE_SECONDS = 20 * 60
+_LIMIT = 200
+
+
+def _newest_per_symbol(candles: pd.DataFrame) -> pd.DataFrame:
+    newest = candles.groupby(["exchange", "symbol"], as_index=False)["closed_at"].max()
+    return newest.rename(columns={"closed_at": "newest_candle"})
+
+
+@layout.live(5)
+def _summary() -> None:
+    layout.status_line()
+    platform, sources = queries.platform_status(), queries.source_status()
+    database = queries.database_size(12)
+    newest = _newest_per_symbol(queries.newest_candles())
+    lags = (pd.Timestamp(platform.now) - newest["newest_candle"]).dt.total_seconds()
+    late = int((lags > _LATE_SECONDS).sum())
+    per_symbol = sources.drop_duplicates(["exchange", "symbol"])
+    gaps, quarantined = int(per_symbol["open_gaps"].sum()), int(per_symbol["quarantined"].sum())
+    machine = queries.machine()
+    layout.cards(
+        [
+            Card(
+                "Fresh symbols",
+                f"{len(newest) - late} of {len(per_symbol)}",
+                f"{late} later than 20 min" if late else "none late",
+                False if late else None,
+            ),
+            Card("Longest lag", formats.duration(lags.max()) if len(lags) else formats.MISSING),
+            Card(
+                "Open gaps", str(gaps), f"{int(per_symbol['missing_bars'].sum())} bars missing", False if gaps else None
+            ),
+            Card("Quarantined", formats.number(quarantined, 0), "rows refused"),
+            Card(
+                "Database",
+                formats.size(database.total_bytes),
+                f"{database.connections} connection{'s' if database.connections != 1 else ''}",
+                help=f"PostgreSQL {database.version}",
+            ),
+            Card("CPU", formats.share(machine.cpu), f"{machine.cores} cores"),
+            Card(
+                "Memory",
+                formats.share(machine.memory),
+                f"{formats.size(machine.memory_used)} of {formats.size(machine.memory_total)}",
+            ),
+        ],
+        min_width=145,
+    )
+    _services(platform)
+
+
+_SERVICE_COLUMNS = (
+    Column("service", "Service", kind="text", width=160),
+    Column("state", "State", None, lambda state: False if state == "✗ silent" else None, kind="text"),
+    Column("age_seconds", "Last heartbeat", lambda v: f"{formats.duration(v)} ago"),
+    Column("running", "Running for", formats.duration),
+    Column("detail", "Detail", kind="text", width=520),
+)
+
+
+def _services(platform: PlatformStatus) -> None:
+    st.subheader("Services", anchor=False)
+    if platform.services.empty:
+        layout.empty(
+            "No service has reported yet", "`trading up` starts the fast service; it reports every few seconds."
+        )
+        return
+    services = platform.services.copy()
+    services["state"] = ["✗ silent" if layout.is_silent(age) else "✓ alive" for age in services["age_seconds"]]
+    services["running"] = (pd.Timestamp(platform.now) - services["started_at"]).dt.total_seconds()
+    layout.table(services, _SERVICE_COLUMNS, "services")
+
+
+_SOURCE_COLUMNS = (
+    Column("symbol", "Symbol", kind="text", pinned=True, width=100),
+    Column("newest_candle", "Newest candle closed, UTC", formats.moment, kind="text", width=165),
+    Column("lag", "Lag", formats.duration, lambda v: False if v > _LATE_SECONDS else None),
+    Column("fetched", "Last fetch", formats.duration, help="Since the last successful fetch"),
+    Column("rows_written", "Rows", lambda v: formats.number(v, 0)),
+    Column("rows_per_second", "Rows/s", formats.compact),
+    Column("open_gaps", "Open gaps", lambda v: formats.number(v, 0), lambda v: False if v else None),
+    Column("missing_bars", "Missing bars", lambda v: formats.number(v, 0)),
+    Column("quarantined", "Quarantined", lambda v: formats.number(v, 0)),
+    Column("exchange", "Exchange", kind="text", width=100),
+    Column("source", "Source", kind="text", width=100),
+    Column("dataset", "Dataset", kind="text", width=100),
+    Column("error_age", "Last error", formats.duration, help="Since the last error"),
+    Column("last_error", "Error", kind="text", width=330),
+)
+
+
+@layout.live(5)
+def _sources() -> None:
+    now = pd.Timestamp(queries.platform_status().now)
+    sources = queries.source_status()
+    if sources.empty:
+        layout.empty(
+            "No instruments yet", "They appear with the first fill: `trading up`, or `trading ingest` by hand."
+        )
+        return
+    newest = _newest_per_symbol(queries.newest_candles())
+    shown = sources.merge(newest, on=["exchange", "symbol"], how="left")
+    shown["lag"] = (now - shown["newest_candle"]).dt.total_seconds()
+    shown["fetched"] = (now - shown["last_success_at"]).dt.total_seconds()
+    shown["error_age"] = (now - shown["last_error_at"]).dt.total_seconds()
+    layout.table(shown, _SOURCE_COLUMNS, "sources", rows=14)
+
+
+@layout.live(15)
+def _timeframes() -> None:
+    now = pd.Timestamp(queries.platform_status().now)
+    candles = queries.newest_candles()
+    if candles.empty:
+        layout.empty(
+            "No candles yet", "Every timeframe fills from the fetched one as soon as the first candles are stored."
+        )
+        return
+    order = [t for t in ("1m", "5m", "15m", "1h", "4h", "1d") if t in set(candles["timeframe"])]
+    candles["age"] = (now - candles["closed_at"]).dt.total_seconds()
+    matrix = candles.pivot_table(index=["symbol", "exchange"], columns="timeframe", values="age").reset_index()
+    columns = [Column("symbol", "Symbol", kind="text", pinned=True), Column("exchange", "Exchange", kind="text")]
+    columns += [Column(t, t, formats.duration) for t in order]
+    layout.table(matrix, columns, "timeframes", rows=14)
+    st.caption("Time since the newest bar of each timeframe closed.")
+
+
+_GAP_COLUMNS = (
+    Column("symbol", "Symbol", kind="text", width=100),
+    Column("exchange", "Exchange", kind="text", width=100),
+    Column("timeframe", "Timeframe", kind="text"),
+    Column("verdict", "State", formats.words, lambda v: False if v == "open" else None, kind="text"),
+    Column("gap_start", "From, UTC", formats.moment, kind="text", width=130),
+    Column("gap_end", "Until, UTC", formats.moment, kind="text", width=130),
+    Column("bars", "Bars", lambda v: formats.number(v, 0)),
+    Column("detected_at", "Found, UTC", formats.moment, kind="text", width=130),
+    Column("checked_at", "Asked again, UTC", formats.moment, kind="text", width=130),
+)
+_QUARANTINE_COLUMNS = (
+    Column("seen_at", "Seen, UTC", formats.moment, kind="text", width=130),
+    Column("source", "Source", kind="text", width=100),
+    Column("symbol", "Symbol", kind="text", width=100),
+    Column("timeframe", "Timeframe", kind="text"),
+    Column("ts", "Bar, UTC", formats.moment, kind="text", width=130),
+    Column("reason", "Reason", kind="text", width=200),
+    Column("payload", "What came", kind="text", width=420),
+)
+_EVENT_COLUMNS = (
+    Column("ts", "Time, UTC", lambda v: f"{v:%Y-%m-%d %H:%M:%S}", kind="text", width=150),
+    Column(
+        "severity",
+        "Severity",
+        lambda v: {"critical": "✗ Critical", "warning": "! Warning"}.get(v, "Info"),
+        lambda v: False if v in ("critical", "warning") else None,
+        kind="text",
+        width=95,
+    ),
+    Column("kind", "Event", formats.words, kind="text", width=150),
+    Column("subject", "Subject", kind="text", width=150),
+    Column("message", "Message", kind="text", width=480),
+    Column("session", "Session", kind="text", width=120),
+)
+_TABLE_COLUMNS = (
+    Column("table", "Table", kind="text", width=200),
+    Column("bytes", "Size", formats.size, help="With indices"),
+    Column("rows", "Rows, about", lambda v: formats.number(v, 0)),
+)
+
+
+@layout.live(3)
+def _events() -> None:
+    events = queries.list_events(_LIMIT)
+    if events.empty:
+        layout.empty("No events yet", "Fills, failures, signals and switches are written here as they happen.")
+        return
+    layout.table(events, _EVENT_COLUMNS, "events", rows=14)
+
+
+def _gaps() -> None:
+    gaps, quarantine = queries.list_gaps(_LIMIT), queries.list_quarantine(_LIMIT)
+    st.markdown("**Gaps in the fetched candles**")
+    if gaps.empty:
+        layout.empty("No gaps", "Every bar that was asked for is stored.")
+    else:
+        layout.table(gaps, _GAP_COLUMNS, "gaps", rows=8)
+        st.caption("Absent: the source was asked again and has no candle there itself.")
+    st.markdown("**Rows in quarantine**")
+    if quarantine.empty:
+        layout.empty(
+            "Nothing in quarantine", "Rows that break a rule (a high below the low, say) are kept here, not stored."
+        )
+    else:
+        layout.table(quarantine, _QUARANTINE_COLUMNS, "quarantine", rows=8)
+
+
+def _page() -> None:
+    _summary()
+    sources, timeframes, gaps, events, tables = st.tabs(
+        ["Sources", "Timeframes", "Gaps and quarantine", "Events", "Tables"],
+        key="data_view",
+        on_change="rerun",
+        bind="query-params",
+    )
+    if sources.open:
+        with sources:
+            _sources()
+    if timeframes.open:
+        with timeframes:
+            _timeframes()
+    if gaps.open:
+        with gaps:
+            _gaps()
+    if events.open:
+        with events:
+            _events()
+    if tables.open:
+        with tables:
+            layout.table(queries.database_size(12).tables, _TABLE_COLUMNS, "tables")
+
+
+_page()

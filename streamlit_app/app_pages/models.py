@@ -1,0 +1,107 @@
+"""Model versions, the folds they were tested on, and how their probabilities turned out."""
+
+from datetime import timedelta
+
+import charts
+import formats
+import layout
+import pandas as pd
+import queries
+import streamlit as st
+from layout import Card, Column
+
+layout.header("Models", "Which version predicts now, how it was tested, and whether its probabilities come true.")
+
+_LIMIT = 300
+# A share of fewer cases than this says nothing.
+_BAND_MINIMUM = 20
+_VERSION_COLUMNS = (
+    Column("symbol", "Symbol", kind="text", pinned=True, width=100),
+    Column("state", "State", kind="text", width=115),
+    Column("timeframe", "Timeframe", kind="text"),
+    Column("as_of", "Trained as of, UTC", formats.moment, kind="text", width=135),
+    Column("train_from", "Data from, UTC", formats.moment, kind="text", width=130),
+    Column("folds", "Folds", lambda v: formats.number(v, 0)),
+    Column("effective_from", "In production since, UTC", formats.moment, kind="text", width=160),
+    Column("promotion_reason", "Promoted because", kind="text", width=180),
+    Column("model_id", "Version", kind="text", width=220),
+)
+
+
+def _metric_name(name: str) -> str:
+    return name.replace("_", " ").capitalize()
+
+
+def _version(version: pd.Series) -> None:
+    with st.container(border=True):
+        st.subheader(f"{formats.literal(version['symbol'])} {version['timeframe']}", anchor=False, width="content")
+        st.caption(
+            f"Version {formats.literal(version['model_id'])}, code {formats.literal(version['code_version'])}, trained "
+            f"on what was known by {formats.moment_utc(version['as_of'])}"
+        )
+        metrics = queries.version_metrics(version["model_id"])
+        layout.cards(
+            [Card(_metric_name(name), formats.number(value, 4)) for name, value in list(metrics.items())[:8]], 130
+        )
+        folds = queries.version_folds(version["training_key"])
+        if folds.empty:
+            st.caption("No walk-forward folds are stored for this version.")
+            return
+        measured = [c for c in folds.columns if c not in ("fold", "train_from", "test_from", "test_until")]
+        columns = [
+            Column("fold", "Fold"),
+            Column("test_from", "Tested from, UTC", formats.moment, kind="text", width=130),
+            Column("test_until", "Until, UTC", formats.moment, kind="text", width=130),
+            *(Column(name, _metric_name(name), lambda v: formats.number(v, 4)) for name in measured[:8]),
+        ]
+        layout.table(folds, columns, "folds", rows=10)
+
+
+def _calibration(exchange: str, versions: pd.DataFrame) -> None:
+    st.subheader("Calibration", anchor=False)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        symbol = st.selectbox(
+            "Symbol",
+            sorted(versions["symbol"].unique()),
+            index=None,
+            placeholder="All symbols",
+            width=180,
+            key="c_symbol",
+        )
+        days = st.segmented_control(
+            "Period", [7, 30, 90], default=30, format_func=lambda d: f"{d} d", required=True, key="c_days"
+        )
+    newest = queries.utc_now().replace(minute=0, second=0, microsecond=0)
+    bins = queries.calibration(exchange, symbol, newest - timedelta(days=days or 30))
+    bins = bins[bins["predictions"] >= _BAND_MINIMUM]
+    if bins.empty:
+        layout.empty(
+            "Too few resolved predictions in this period",
+            "A prediction is resolved once the price has reached one of its barriers or its time is over.",
+        )
+        return
+    st.plotly_chart(charts.calibration(bins), config=charts.STATIC_CONFIG, key="calibration")
+    st.caption(
+        f"{formats.number(bins['predictions'].sum(), 0)} resolved predictions, in bands of five points of "
+        f"probability with at least {_BAND_MINIMUM} predictions each."
+    )
+
+
+def _page() -> None:
+    session = layout.current_session()
+    exchanges = [e.exchange for e in queries.list_exchanges()]
+    exchange = session.exchange if session else exchanges[0] if exchanges else ""
+    versions = queries.list_versions(exchange, _LIMIT)
+    if versions.empty:
+        layout.empty(
+            "No model version yet",
+            "`trading up` trains the first versions after the first fill; `trading train` trains by hand.",
+        )
+        return
+    versions["state"] = versions["in_production"].map({True: "✓ In production", False: "Stored"})
+    row = layout.table(versions, _VERSION_COLUMNS, "versions", rows=9, selectable=True, selected=0)
+    _version(versions.iloc[row or 0])
+    _calibration(exchange, versions)
+
+
+_page()

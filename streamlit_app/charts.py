@@ -1,0 +1,369 @@
+"""Plotly figures. Colours come from `formats.palette`, text and background from the theme of the page."""
+
+import html
+from collections.abc import Sequence
+from typing import Any
+
+import formats
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+CONFIG = {
+    "displaylogo": False,
+    "scrollZoom": True,
+    "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
+}
+STATIC_CONFIG = {"displayModeBar": False, "scrollZoom": False}
+_FONT = 12
+
+
+def show_height(rows: int) -> int:
+    """Height of a horizontal bar chart with that many bars."""
+    return 70 + 30 * max(rows, 2)
+
+
+def candles(bars: pd.DataFrame, *, ema_spans: Sequence[int], with_volume: bool) -> go.Figure:
+    """Candles with the EMA lines and the volume below, ready for marks and levels."""
+    colours = formats.palette()
+    figure = make_subplots(
+        rows=2 if with_volume else 1,
+        shared_xaxes=True,
+        vertical_spacing=0.02,
+        row_heights=[0.82, 0.18] if with_volume else [1.0],
+    )
+    figure.add_trace(
+        go.Candlestick(
+            x=bars["ts"],
+            open=bars["open"],
+            high=bars["high"],
+            low=bars["low"],
+            close=bars["close"],
+            name="Price",
+            increasing={"line": {"color": colours.gain, "width": 1}, "fillcolor": colours.gain},
+            decreasing={"line": {"color": colours.loss, "width": 1}, "fillcolor": colours.loss},
+            showlegend=False,
+        ),
+        row=1,
+        col=1,
+    )
+    dashes = ("solid", "dash", "dot")
+    for span, dash in zip(ema_spans, dashes, strict=False):
+        figure.add_trace(
+            go.Scatter(
+                x=bars["ts"],
+                y=bars[f"ema_{span}"],
+                name=f"EMA {span}",
+                mode="lines",
+                line={"width": 1.3, "dash": dash, "color": colours.accent},
+                hoverinfo="skip",
+            ),
+            row=1,
+            col=1,
+        )
+    if with_volume:
+        rising = bars["close"] >= bars["open"]
+        figure.add_trace(
+            go.Bar(
+                x=bars["ts"],
+                y=bars["volume"],
+                name="Volume",
+                marker={"color": [colours.gain if up else colours.loss for up in rising], "line": {"width": 0}},
+                opacity=0.45,
+                showlegend=False,
+                hovertemplate="Volume %{y:.4s}<extra></extra>",
+            ),
+            row=2,
+            col=1,
+        )
+        figure.update_yaxes(row=2, col=1, nticks=3, tickformat=".2s")
+    figure.update_layout(
+        height=560,
+        margin={"l": 8, "r": 64, "t": 28, "b": 8},
+        dragmode="pan",
+        hovermode="x",
+        bargap=0.15,
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0, "font": {"size": _FONT}},
+        font={"size": _FONT},
+    )
+    figure.update_xaxes(
+        rangeslider_visible=False, showspikes=True, spikemode="across", spikethickness=1, spikedash="dot"
+    )
+    figure.update_yaxes(side="right", showspikes=True, spikemode="across", spikethickness=1, spikedash="dot")
+    figure.update_yaxes(row=1, col=1, tickformat=_price_format(float(bars["close"].iloc[-1])))
+    # Room to the right of the last candle.
+    bar = bars["ts"].diff().median() if len(bars) > 1 else pd.Timedelta(minutes=1)
+    figure.update_xaxes(range=[bars["ts"].iloc[0] - bar, bars["ts"].iloc[-1] + max(len(bars) // 40, 3) * bar])
+    return figure
+
+
+def _price_format(value: float) -> str:
+    text = formats.price(value)
+    return f",.{len(text.partition('.')[2])}f"
+
+
+def add_signals(figure: go.Figure, signals: pd.DataFrame, bars: pd.DataFrame) -> None:
+    """Mark the signals at the moment they were given: a triangle below the price for a long, above it for a short."""
+    colours = formats.palette()
+    distance = 0.03 * float(bars["high"].max() - bars["low"].min())
+    for side, symbol, colour, offset in (
+        ("LONG", "triangle-up", colours.gain, -distance),
+        ("SHORT", "triangle-down", colours.loss, distance),
+    ):
+        rows = signals[signals["side"] == side]
+        if rows.empty:
+            continue
+        hover = [
+            f"<b>{formats.side(r.side)} signal</b><br>{html.escape(formats.words(r.status))}"
+            f"<br>Confidence {formats.share(r.confidence)}<br>Reference {formats.price(r.entry_price)}"
+            for r in rows.itertuples()
+        ]
+        figure.add_trace(
+            go.Scatter(
+                x=rows["created_at"],
+                y=rows["entry_price"] + offset,
+                mode="markers",
+                name=f"{formats.side(side)} signal",
+                marker={
+                    "symbol": symbol,
+                    "size": 12,
+                    "color": colour,
+                    "line": {"width": 1, "color": colours.on_colour},
+                },
+                text=hover,
+                hovertemplate="%{text}<extra></extra>",
+            ),
+            row=1,
+            col=1,
+        )
+
+
+_FILL_MARKS = {
+    "ENTRY": ("circle", "Entry"),
+    "TP1": ("diamond", "Target"),
+    "TP2": ("diamond", "Target"),
+    "TP3": ("diamond", "Target"),
+    "STOP": ("x", "Stop"),
+    "LIQUIDATION": ("x", "Stop"),
+    "EXIT": ("square", "Exit"),
+}
+
+
+def add_fills(figure: go.Figure, fills: pd.DataFrame) -> None:
+    """Mark every fill at its price: entries, targets, stops and other exits have their own shapes."""
+    colours = formats.palette()
+    for name in ("Entry", "Target", "Stop", "Exit"):
+        kinds = [kind for kind, (_, group) in _FILL_MARKS.items() if group == name]
+        rows = fills[fills["kind"].isin(kinds)]
+        if rows.empty:
+            continue
+        hover = [
+            f"<b>{formats.words(r.kind)}</b> {formats.side(r.side)}<br>{formats.quantity(r.quantity)} at "
+            f"{formats.price(r.price)}"
+            + ("" if r.kind == "ENTRY" else f"<br>Result {formats.money(r.realised_pnl)} USDT")
+            for r in rows.itertuples()
+        ]
+        figure.add_trace(
+            go.Scatter(
+                x=rows["ts"],
+                y=rows["price"],
+                mode="markers",
+                name=f"{name} fill",
+                marker={
+                    "symbol": _FILL_MARKS[kinds[0]][0],
+                    "size": 9,
+                    "color": [colours.gain if s == "BUY" else colours.loss for s in rows["side"]],
+                    "line": {"width": 1, "color": colours.on_colour},
+                },
+                text=hover,
+                hovertemplate="%{text}<extra></extra>",
+            ),
+            row=1,
+            col=1,
+        )
+
+
+def add_levels(figure: go.Figure, levels: Sequence[tuple[str, float, str]], start: Any) -> None:
+    """Draw horizontal lines (name, price, role) from `start` to the right edge.
+
+    `role` is `entry`, `stop`, `target` or `liquidation`.
+    """
+    colours = formats.palette()
+    looks = {
+        "entry": (colours.muted, "solid"),
+        "stop": (colours.loss, "dash"),
+        "target": (colours.gain, "dash"),
+        "liquidation": (colours.loss, "dot"),
+    }
+    right = figure.layout.xaxis.range[1]
+    for name, price, role in levels:
+        colour, dash = looks[role]
+        figure.add_shape(
+            type="line",
+            x0=start,
+            x1=right,
+            y0=price,
+            y1=price,
+            line={"color": colour, "width": 1.4, "dash": dash},
+            row=1,
+            col=1,
+        )
+        figure.add_annotation(
+            xref="paper",
+            yref="y",
+            x=1,
+            y=price,
+            text=f"{html.escape(name)} {formats.price(price)}",
+            showarrow=False,
+            xanchor="left",
+            borderpad=2,
+            bgcolor=colour,
+            font={"color": colours.on_colour, "size": 11},
+        )
+    figure.update_layout(margin={"r": 118})
+
+
+def equity(curve: pd.DataFrame, benchmark_name: str | None, start_capital: float) -> go.Figure:
+    """Equity against buy and hold above, drawdown below."""
+    colours = formats.palette()
+    figure = make_subplots(rows=2, shared_xaxes=True, vertical_spacing=0.04, row_heights=[0.7, 0.3])
+    if benchmark_name is not None:
+        figure.add_trace(
+            go.Scatter(
+                x=curve["ts"],
+                y=curve["benchmark"],
+                name=f"{html.escape(benchmark_name)} buy and hold",
+                mode="lines",
+                line={"width": 1.4, "dash": "dot", "color": colours.muted},
+                hovertemplate="%{y:,.2f}",
+            ),
+            row=1,
+            col=1,
+        )
+    figure.add_trace(
+        go.Scatter(
+            x=curve["ts"],
+            y=curve["equity"],
+            name="Equity",
+            mode="lines",
+            line={"width": 2, "color": colours.gain},
+            hovertemplate="%{y:,.2f}",
+        ),
+        row=1,
+        col=1,
+    )
+    figure.add_trace(
+        go.Scatter(
+            x=curve["ts"],
+            y=curve["drawdown"],
+            name="Drawdown",
+            mode="lines",
+            fill="tozeroy",
+            fillcolor=_faint(colours.loss),
+            line={"width": 1.2, "color": colours.loss},
+            hovertemplate="%{y:.2%}",
+            showlegend=False,
+        ),
+        row=2,
+        col=1,
+    )
+    figure.add_hline(y=start_capital, line={"width": 1, "dash": "dot", "color": colours.muted}, row=1, col=1)
+    figure.update_yaxes(row=1, col=1, tickformat=",.0f", side="right")
+    figure.update_yaxes(row=2, col=1, tickformat=".1%", side="right", nticks=4, rangemode="tozero")
+    figure.update_layout(
+        height=460,
+        margin={"l": 8, "r": 56, "t": 28, "b": 8},
+        hovermode="x unified",
+        font={"size": _FONT},
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0, "font": {"size": _FONT}},
+    )
+    return figure
+
+
+def _faint(colour: str) -> str:
+    red, green, blue = (int(colour[n : n + 2], 16) for n in (1, 3, 5))
+    return f"rgba({red},{green},{blue},0.18)"
+
+
+def signed_bars(labels: Sequence[Any], values: Sequence[float], unit: str, digits: int = 2) -> go.Figure:
+    """Vertical bars above and below zero, gain and loss in their colours."""
+    colours = formats.palette()
+    figure = go.Figure(
+        go.Bar(
+            x=list(labels),
+            y=list(values),
+            marker={"color": [colours.gain if v >= 0 else colours.loss for v in values], "line": {"width": 0}},
+            hovertemplate=f"%{{x}}<br>%{{y:+,.{digits}f}} {unit}<extra></extra>",
+        )
+    )
+    figure.update_layout(height=230, margin={"l": 8, "r": 56, "t": 8, "b": 8}, font={"size": _FONT}, bargap=0.25)
+    figure.update_yaxes(side="right", tickformat="+,.0f", zeroline=True, zerolinecolor=colours.grid, nticks=5)
+    return figure
+
+
+def horizontal_bars(labels: Sequence[str], values: Sequence[float], texts: Sequence[str], *, signed: bool) -> go.Figure:
+    """Horizontal bars with their numbers written beside them, the first on top."""
+    colours = formats.palette()
+    colour = [colours.muted if not signed else colours.gain if v >= 0 else colours.loss for v in values]
+    figure = go.Figure(
+        go.Bar(
+            x=list(values),
+            y=[html.escape(label) for label in labels],
+            orientation="h",
+            marker={"color": colour, "line": {"width": 0}},
+            text=list(texts),
+            textposition="outside",
+            cliponaxis=False,
+            hoverinfo="skip",
+        )
+    )
+    figure.update_layout(
+        height=show_height(len(labels)),
+        margin={"l": 8, "r": 8, "t": 4, "b": 4},
+        font={"size": _FONT},
+        bargap=0.35,
+        showlegend=False,
+    )
+    widest = max((abs(value) for value in values), default=0) or 1
+    figure.update_xaxes(visible=False, range=[-1.3 * widest if signed else 0, 1.3 * widest])
+    figure.update_yaxes(autorange="reversed", automargin=True, ticks="", showgrid=False)
+    return figure
+
+
+def calibration(bins: pd.DataFrame) -> go.Figure:
+    """Share of hits per band of predicted probability against the diagonal."""
+    colours = formats.palette()
+    figure = go.Figure()
+    figure.add_trace(
+        go.Scatter(
+            x=[0, 1],
+            y=[0, 1],
+            mode="lines",
+            name="Perfect",
+            line={"width": 1, "dash": "dot", "color": colours.muted},
+            hoverinfo="skip",
+        )
+    )
+    figure.add_trace(
+        go.Scatter(
+            x=bins["predicted"],
+            y=bins["observed"],
+            mode="lines+markers",
+            name="Observed",
+            marker={"size": 8, "color": colours.gain},
+            line={"width": 1.5, "color": colours.gain},
+            customdata=bins["predictions"],
+            hovertemplate="Predicted %{x:.1%}<br>Observed %{y:.1%}<br>%{customdata} predictions<extra></extra>",
+        )
+    )
+    low = float(min(bins["predicted"].min(), bins["observed"].min())) - 0.03
+    high = float(max(bins["predicted"].max(), bins["observed"].max())) + 0.03
+    figure.update_xaxes(title="Predicted probability", tickformat=".0%", range=[low, high])
+    figure.update_yaxes(title="Observed share", tickformat=".0%", range=[low, high])
+    figure.update_layout(
+        height=340,
+        margin={"l": 8, "r": 8, "t": 28, "b": 8},
+        font={"size": _FONT},
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0},
+    )
+    return figure

@@ -1,0 +1,229 @@
+"""How numbers, times and states are written, and the colours they carry.
+
+Every function returns plain text; a missing value is an en dash. Nothing here draws or reads.
+"""
+
+import math
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+MISSING = "–"
+_MINUS = "\N{MINUS SIGN}"
+
+
+@dataclass(frozen=True)
+class Palette:
+    """Colours that mean something; told apart with every kind of colour blindness."""
+
+    gain: str
+    loss: str
+    muted: str
+    accent: str
+    grid: str
+    on_colour: str
+
+
+_LIGHT = Palette(gain="#1a66c2", loss="#c25400", muted="#6d7785", accent="#7a4fb5", grid="#dbe1e8", on_colour="#ffffff")
+_DARK = Palette(gain="#63a9f7", loss="#f4924a", muted="#98a4b3", accent="#b594ec", grid="#2c3642", on_colour="#10151b")
+
+
+def palette() -> Palette:
+    """Colours for the theme that the browser shows."""
+    return _DARK if st.context.theme.type == "dark" else _LIGHT
+
+
+def missing(value: Any) -> bool:
+    """Whether there is no value: None, NaN, NaT or infinite."""
+    if value is None or value is pd.NaT:
+        return True
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+def number(value: Any, digits: int = 2, *, sign: bool = False) -> str:
+    """A number with thousands separators, `sign` writes a plus as well."""
+    if missing(value):
+        return MISSING
+    text = f"{abs(value):,.{digits}f}"
+    is_zero = not any(character in "123456789" for character in text)
+    if value < 0 and not is_zero:
+        return _MINUS + text
+    return "+" + text if sign and not is_zero else text
+
+
+def price(value: Any) -> str:
+    """A price with five significant digits, at least two of them after the point."""
+    if missing(value) or value == 0:
+        return MISSING if missing(value) else "0.00"
+    return number(value, max(2, 4 - math.floor(math.log10(abs(value)))))
+
+
+def quantity(value: Any) -> str:
+    """A quantity without trailing zeros, four significant digits."""
+    if missing(value):
+        return MISSING
+    digits = 0 if value == 0 else max(0, 3 - math.floor(math.log10(abs(value))))
+    text = number(value, digits)
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def money(value: Any) -> str:
+    """An amount of quote currency with its sign, as a profit or loss is written."""
+    return number(value, 2, sign=True)
+
+
+def cost(value: Any) -> str:
+    """An amount that was paid; what was received has a plus."""
+    return MISSING if missing(value) else number(-value, 2, sign=True)
+
+
+def percent(value: Any, digits: int = 2, *, sign: bool = True) -> str:
+    """A fraction as percent."""
+    return MISSING if missing(value) else f"{number(100 * value, digits, sign=sign)}%"
+
+
+def share(value: Any) -> str:
+    """A fraction as percent with one digit and no plus."""
+    return percent(value, 1, sign=False)
+
+
+def ratio(value: Any) -> str:
+    """A plain ratio with two digits."""
+    return number(value, 2)
+
+
+def bps(value: Any) -> str:
+    """Basis points with one digit."""
+    return MISSING if missing(value) else f"{number(value, 1, sign=True)} bps"
+
+
+def compact(value: Any) -> str:
+    """A large number with K, M or B."""
+    if missing(value):
+        return MISSING
+    for limit, unit in ((1e9, "B"), (1e6, "M"), (1e3, "K")):
+        if abs(value) >= limit:
+            return f"{number(value / limit, 2 if abs(value) < 10 * limit else 1)}{unit}"
+    return number(value, 0)
+
+
+def size(value: Any) -> str:
+    """Bytes in binary units."""
+    if missing(value):
+        return MISSING
+    for unit in ("B", "KB", "MB", "GB"):
+        if value < 1024:
+            return f"{value:,.0f} {unit}" if unit == "B" else f"{value:,.1f} {unit}"
+        value = value / 1024
+    return f"{value:,.2f} TB"
+
+
+def duration(seconds: Any) -> str:
+    """A span in its two largest units."""
+    if missing(seconds):
+        return MISSING
+    seconds = int(max(seconds, 0))
+    days, hours, minutes = seconds // 86400, seconds // 3600 % 24, seconds // 60 % 60
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min" if minutes else f"{seconds} s"
+
+
+def ago(moment: Any, now: datetime) -> str:
+    """How long before `now`."""
+    if missing(moment):
+        return MISSING
+    seconds = (now - moment).total_seconds()
+    return "just now" if seconds < 5 else f"{duration(seconds)} ago"
+
+
+def moment(value: Any) -> str:
+    """Date and minute, without the zone: for columns whose header names it."""
+    return MISSING if missing(value) else f"{value:%Y-%m-%d %H:%M}"
+
+
+def moment_utc(value: Any) -> str:
+    """Date and minute with the zone."""
+    return MISSING if missing(value) else f"{value:%Y-%m-%d %H:%M} UTC"
+
+
+def side(value: Any) -> str:
+    """Direction as an arrow and a word."""
+    return {"LONG": "▲ Long", "SHORT": "▼ Short", "BUY": "▲ Buy", "SELL": "▼ Sell"}.get(value, MISSING)
+
+
+def trend(value: Any) -> str:
+    """Trend as an arrow and a word."""
+    return {"UP": "▲ Up", "DOWN": "▼ Down", "MIXED": "◆ Mixed"}.get(value, MISSING)
+
+
+_WORDS = {
+    "HIT_TP": "Target hit",
+    "HIT_SL": "Stopped",
+    "PARTIALLY_FILLED": "Partly filled",
+    "TP1": "Target 1",
+    "TP2": "Target 2",
+    "TP3": "Target 3",
+    "STOP_MARKET": "Stop market",
+    "TAKE_PROFIT_MARKET": "Take profit",
+    "net_profit": "Net profit too small",
+    "risk_reward": "Risk/reward too small",
+    "expected_value": "Expected value too low",
+    "confidence": "Confidence too low",
+    "cooldown_minutes": "Cooldown since last signal",
+    "atr_ratio": "Volatility out of range",
+    "data_lag_minutes": "Candles too old",
+    "bar_age_minutes": "Bar too old",
+    "model_age_days": "Model too old",
+    "model": "No model in production",
+    "setup": "No set-up possible",
+}
+
+
+def words(value: Any) -> str:
+    """A stored key such as `HIT_SL` or `net_profit` in words; an unknown one as it reads."""
+    if missing(value):
+        return MISSING
+    return _WORDS.get(value) or str(value).replace("_", " ").strip().capitalize()
+
+
+_GATES = {
+    "model": "Model in production",
+    "setup": "Set-up possible",
+    "model_age_days": "Model age, days",
+    "bar_age_minutes": "Bar age, minutes",
+    "data_lag_minutes": "Candle lag, minutes",
+    "atr_ratio": "ATR over its weekly median",
+    "confidence": "Confidence",
+    "risk_reward": "Risk/reward",
+    "net_profit": "Net profit",
+    "expected_value": "Expected value",
+    "cooldown_minutes": "Since last signal, minutes",
+}
+_GATES_IN_PERCENT = {"net_profit", "expected_value", "confidence"}
+
+
+def gate(name: str) -> str:
+    """What a gate looks at."""
+    return _GATES.get(name) or words(name)
+
+
+def gate_number(name: str, value: Any) -> str:
+    """A gate's value or threshold in its own unit."""
+    if missing(value):
+        return MISSING
+    return percent(value, 2, sign=False) if name in _GATES_IN_PERCENT else quantity(value)
+
+
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>()#+\-.!|~$:&])")
+
+
+def literal(text: Any) -> str:
+    """Text from outside, escaped so that Markdown shows it letter by letter."""
+    return _MARKDOWN.sub(r"\\\1", str(text)).replace("\n", " ")

@@ -1,0 +1,282 @@
+"""The read models behind a short cache, shared by all viewers.
+
+One function per question. The time to live is at most the pace at which a page refreshes itself, so the number
+of viewers does not multiply the queries.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import pandas as pd
+import psutil
+import streamlit as st
+
+from trading_pipelines.settings import Settings, load_settings
+from trading_pipelines.store.read_models import (
+    chart,
+    market,
+    models,
+    performance,
+    positions,
+    reader,
+    sessions,
+    signals,
+    status,
+)
+
+LIVE = 1.5
+"""Seconds: what a trader watches."""
+CALM = 8
+"""Seconds: what changes with a bar."""
+SLOW = 60
+"""Seconds: sums over a whole session."""
+
+
+@st.cache_resource(show_spinner=False)
+def _settings() -> Settings:
+    return load_settings()
+
+
+@contextmanager
+def _connection() -> Iterator[Any]:
+    with reader.read_only(_settings()) as connection:
+        yield connection
+
+
+@st.cache_data(ttl=CALM, show_spinner=False)
+def list_sessions() -> list[sessions.SessionSummary]:
+    with _connection() as connection:
+        return sessions.list_sessions(connection)
+
+
+@st.cache_data(ttl=SLOW, show_spinner=False)
+def list_exchanges() -> list[market.Exchange]:
+    with _connection() as connection:
+        return market.list_exchanges(connection)
+
+
+@st.cache_data(ttl=SLOW, show_spinner=False)
+def list_symbols(exchange: str) -> list[str]:
+    with _connection() as connection:
+        return market.list_symbols(connection, exchange)
+
+
+@st.cache_data(ttl=LIVE, show_spinner=False)
+def market_overview(exchange: str, session_id: UUID | None, timeframe: str) -> pd.DataFrame:
+    with _connection() as connection:
+        return market.market_overview(connection, exchange, session_id, timeframe)
+
+
+@st.cache_data(ttl=LIVE, show_spinner=False)
+def platform_status() -> status.PlatformStatus:
+    with _connection() as connection:
+        return status.platform_status(connection)
+
+
+def kill_file_exists() -> bool:
+    """Whether the kill switch's file is there; unreadable counts as engaged."""
+    try:
+        return (_settings().data_dir / "KILL").exists()
+    except OSError:
+        return True
+
+
+@st.cache_data(ttl=CALM, show_spinner=False, max_entries=200)
+def list_signals(
+    session_id: UUID,
+    symbols: tuple[str, ...] | None = None,
+    sides: tuple[str, ...] | None = None,
+    statuses: tuple[str, ...] | None = None,
+    min_confidence: float = 0.0,
+    limit: int = 500,
+) -> pd.DataFrame:
+    with _connection() as connection:
+        return signals.list_signals(
+            connection,
+            session_id,
+            symbols=symbols,
+            sides=sides,
+            statuses=statuses,
+            min_confidence=min_confidence,
+            limit=limit,
+        )
+
+
+@st.cache_data(ttl=CALM, show_spinner=False, max_entries=200)
+def signal_detail(signal_id: UUID) -> signals.SignalDetail | None:
+    with _connection() as connection:
+        return signals.signal_detail(connection, signal_id)
+
+
+@st.cache_data(ttl=CALM, show_spinner=False)
+def newest_decision(session_id: UUID) -> datetime | None:
+    with _connection() as connection:
+        return signals.newest_decision(connection, session_id)
+
+
+@st.cache_data(ttl=SLOW, show_spinner=False, max_entries=50)
+def decision_counts(session_id: UUID, since: datetime) -> pd.DataFrame:
+    with _connection() as connection:
+        return signals.decision_counts(connection, session_id, since)
+
+
+@st.cache_data(ttl=CALM, show_spinner=False, max_entries=50)
+def list_decisions(
+    session_id: UUID,
+    since: datetime,
+    outcome: str | None,
+    reason: str | None,
+    symbols: tuple[str, ...] | None,
+    limit: int,
+) -> pd.DataFrame:
+    with _connection() as connection:
+        return signals.list_decisions(
+            connection, session_id, since, outcome=outcome, reason=reason, symbols=symbols, limit=limit
+        )
+
+
+@st.cache_data(ttl=CALM, show_spinner=False, max_entries=100)
+def candle_span(exchange: str, symbol: str) -> dict[str, tuple[datetime, datetime]]:
+    with _connection() as connection:
+        return chart.candle_span(connection, exchange, symbol)
+
+
+@st.cache_data(ttl=CALM, show_spinner=False, max_entries=50)
+def candles(
+    exchange: str, symbol: str, timeframe: str, start: datetime, end: datetime, ema_spans: tuple[int, ...]
+) -> pd.DataFrame:
+    with _connection() as connection:
+        return chart.candles(connection, exchange, symbol, timeframe, start, end, ema_spans)
+
+
+@st.cache_data(ttl=CALM, show_spinner=False, max_entries=50)
+def signal_marks(session_id: UUID, exchange: str, symbol: str, start: datetime, end: datetime) -> pd.DataFrame:
+    with _connection() as connection:
+        return chart.signal_marks(connection, session_id, exchange, symbol, start, end)
+
+
+@st.cache_data(ttl=CALM, show_spinner=False, max_entries=50)
+def fill_marks(session_id: UUID, exchange: str, symbol: str, start: datetime, end: datetime) -> pd.DataFrame:
+    with _connection() as connection:
+        return chart.fill_marks(connection, session_id, exchange, symbol, start, end)
+
+
+@st.cache_data(ttl=LIVE, show_spinner=False)
+def open_positions(session_id: UUID) -> pd.DataFrame:
+    with _connection() as connection:
+        return positions.open_positions(connection, session_id)
+
+
+@st.cache_data(ttl=CALM, show_spinner=False, max_entries=20)
+def closed_positions(session_id: UUID, limit: int) -> pd.DataFrame:
+    with _connection() as connection:
+        return positions.closed_positions(connection, session_id, limit)
+
+
+@st.cache_data(ttl=LIVE, show_spinner=False, max_entries=50)
+def list_orders(session_id: UUID, statuses: tuple[str, ...] | None, limit: int) -> pd.DataFrame:
+    with _connection() as connection:
+        return positions.list_orders(connection, session_id, list(statuses) if statuses else None, limit)
+
+
+@st.cache_data(ttl=CALM, show_spinner=False, max_entries=20)
+def account(session_id: UUID) -> performance.Account | None:
+    with _connection() as connection:
+        return performance.account(connection, session_id)
+
+
+@st.cache_data(ttl=SLOW, show_spinner=False, max_entries=20)
+def performance_report(session_id: UUID) -> performance.PerformanceReport | None:
+    with _connection() as connection:
+        return performance.performance_report(connection, session_id)
+
+
+@st.cache_data(ttl=SLOW, show_spinner=False, max_entries=20)
+def list_versions(exchange: str, limit: int) -> pd.DataFrame:
+    with _connection() as connection:
+        return models.list_versions(connection, exchange, limit)
+
+
+@st.cache_data(ttl=SLOW, show_spinner=False, max_entries=50)
+def version_metrics(model_id: str) -> dict[str, float]:
+    with _connection() as connection:
+        return models.version_metrics(connection, model_id)
+
+
+@st.cache_data(ttl=SLOW, show_spinner=False, max_entries=50)
+def version_folds(training_key: str) -> pd.DataFrame:
+    with _connection() as connection:
+        return models.version_folds(connection, training_key)
+
+
+@st.cache_data(ttl=SLOW, show_spinner=False, max_entries=50)
+def calibration(exchange: str, symbol: str | None, since: datetime) -> pd.DataFrame:
+    with _connection() as connection:
+        return models.calibration(connection, exchange, symbol, since)
+
+
+@st.cache_data(ttl=LIVE, show_spinner=False)
+def source_status() -> pd.DataFrame:
+    with _connection() as connection:
+        return status.source_status(connection)
+
+
+@st.cache_data(ttl=CALM, show_spinner=False)
+def newest_candles() -> pd.DataFrame:
+    with _connection() as connection:
+        return status.newest_candles(connection)
+
+
+@st.cache_data(ttl=CALM, show_spinner=False)
+def list_gaps(limit: int) -> pd.DataFrame:
+    with _connection() as connection:
+        return status.list_gaps(connection, limit)
+
+
+@st.cache_data(ttl=CALM, show_spinner=False)
+def list_quarantine(limit: int) -> pd.DataFrame:
+    with _connection() as connection:
+        return status.list_quarantine(connection, limit)
+
+
+@st.cache_data(ttl=LIVE, show_spinner=False)
+def list_events(limit: int) -> pd.DataFrame:
+    with _connection() as connection:
+        return status.list_events(connection, limit)
+
+
+@st.cache_data(ttl=SLOW, show_spinner=False)
+def database_size(limit: int) -> status.DatabaseSize:
+    with _connection() as connection:
+        return status.database_size(connection, limit)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Load of the machine that serves the pages; fractions and bytes."""
+
+    cpu: float
+    cores: int
+    memory: float
+    memory_used: int
+    memory_total: int
+
+
+@st.cache_data(ttl=LIVE, show_spinner=False)
+def machine() -> Machine:
+    memory = psutil.virtual_memory()
+    return Machine(
+        cpu=psutil.cpu_percent(interval=0.1) / 100,
+        cores=psutil.cpu_count() or 1,
+        memory=memory.percent / 100,
+        memory_used=memory.used,
+        memory_total=memory.total,
+    )
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
