@@ -30,6 +30,10 @@ class TrainingSpec(BaseModel):
     feature_fraction: float = Field(default=0.5, gt=0, le=1)
     bagging_fraction: float = Field(default=0.8, gt=0, le=1)
     lambda_l2: float = Field(default=10.0, ge=0)
+    min_skill: float = Field(default=0.0, ge=-1, lt=1)
+    """A version goes into production when its out-of-sample log loss is below the base rate's by this share."""
+    confidence_threshold: float = Field(default=0.52, ge=0.5, lt=1)
+    """Confidence from which predictions count for precision and coverage."""
     seed: int = 7
     processes: int = Field(default=2, ge=1)
     """Folds trained side by side, one OpenMP thread each."""

@@ -1,0 +1,165 @@
+"""Predict closed bars with the version that was in production at their close, and join the outcomes later."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import psycopg
+
+from trading_pipelines.application.features import current_feature_set
+from trading_pipelines.application.training import label_range
+from trading_pipelines.domain.features import registry
+from trading_pipelines.domain.features.compute import FeatureMatrix
+from trading_pipelines.domain.market.timeframe import Timeframe
+from trading_pipelines.domain.modelling.classifier import Classifier
+from trading_pipelines.domain.modelling.spec import TrainingSpec
+from trading_pipelines.store.repositories import features as feature_store
+from trading_pipelines.store.repositories import instruments, models, predictions
+from trading_pipelines.store.repositories.predictions import Prediction
+
+
+@dataclass(frozen=True)
+class PredictionReport:
+    """How many predictions were new, and which symbols had no version in production for some bar."""
+
+    rows: int
+    without_model: tuple[str, ...]
+
+
+def predict(
+    connection: psycopg.Connection[Any],
+    exchange: str,
+    symbols: Sequence[str],
+    timeframe: str,
+    start: datetime,
+    end: datetime,
+) -> PredictionReport:
+    """Predict the bars that open in [start, end) from their stored features; commit per symbol.
+
+    Each bar is judged by the version in production at its close. What was predicted before stays.
+    """
+    stored = instruments.by_symbol(connection, exchange)
+    set_id = current_feature_set(connection)
+    rows, without = 0, []
+    for symbol in symbols:
+        instrument_id = stored[symbol].instrument_id
+        matrix = feature_store.read_features(
+            connection, instrument_id, set_id, timeframe, len(registry.NAMES), start, end
+        )
+        new = list(_predictions(connection, instrument_id, timeframe, matrix))
+        if len(new) < len(matrix.ts):
+            without.append(symbol)
+        with connection.cursor() as cursor:
+            rows += predictions.insert(cursor, new)
+        connection.commit()
+    return PredictionReport(rows, tuple(without))
+
+
+def record_outcomes(
+    connection: psycopg.Connection[Any],
+    exchange: str,
+    symbols: Sequence[str],
+    timeframe: str,
+    as_of: datetime,
+    spec: TrainingSpec,
+) -> int:
+    """Join predictions with the labels that are known at `as_of`; how many bars were joined."""
+    stored, frame = instruments.by_symbol(connection, exchange), Timeframe(timeframe)
+    set_id = current_feature_set(connection)
+    joined = 0
+    for symbol in symbols:
+        instrument_id = stored[symbol].instrument_id
+        open_bars = predictions.without_outcome(connection, instrument_id, timeframe, as_of)
+        if not open_bars:
+            continue
+        matrix = feature_store.read_features(
+            connection, instrument_id, set_id, timeframe, len(registry.NAMES), open_bars[0], as_of, as_of
+        )
+        labels = label_range(connection, instrument_id, frame, matrix, open_bars[0], as_of, spec)
+        known = [
+            (_utc(matrix.ts[i]), int(labels.value[i]), _utc(matrix.available_at[labels.end[i]]))
+            for i in np.flatnonzero(labels.value >= 0)
+        ]
+        with connection.cursor() as cursor:
+            predictions.set_outcomes(cursor, instrument_id, timeframe, known)
+        connection.commit()
+        joined += len(known)
+    return joined
+
+
+def explain(
+    connection: psycopg.Connection[Any],
+    model_id: str,
+    instrument_id: int,
+    timeframe: str,
+    ts: datetime,
+    most: int = 8,
+) -> dict[str, float]:
+    """The features that moved one prediction most: contributions to the log-odds of the upper barrier."""
+    matrix = feature_store.read_features(
+        connection,
+        instrument_id,
+        current_feature_set(connection),
+        timeframe,
+        len(registry.NAMES),
+        ts,
+        ts + timedelta(seconds=1),
+    )
+    if len(matrix.ts) == 0:
+        return {}
+    classifier = load_classifier(connection, model_id)
+    contributions = classifier.contributions(_columns(matrix, classifier))[0] * classifier.factor
+    order = np.argsort(-np.abs(contributions))[:most]
+    return {classifier.features[i]: round(float(contributions[i]), 6) for i in order}
+
+
+def load_classifier(connection: psycopg.Connection[Any], model_id: str) -> Classifier:
+    """The stored version, parsed once per process."""
+    return _parse(models.artefact(connection, model_id))
+
+
+@lru_cache(maxsize=64)
+def _parse(artefact: bytes) -> Classifier:
+    return Classifier.from_bytes(artefact)
+
+
+def _predictions(
+    connection: psycopg.Connection[Any], instrument_id: int, timeframe: str, matrix: FeatureMatrix
+) -> Iterator[Prediction]:
+    """Cut the rows at the promotions; each stretch belongs to one version."""
+    if len(matrix.ts) == 0:
+        return
+    history = models.promotions(connection, instrument_id, timeframe, _utc(matrix.available_at[-1]) + timedelta(1))
+    if not history:
+        return
+    starts = np.searchsorted(matrix.available_at, [_naive(since) for since, _ in history])
+    for (_, model_id), first, last in zip(history, starts, [*starts[1:], len(matrix.ts)], strict=True):
+        if first < last:
+            part = FeatureMatrix(matrix.ts[first:last], matrix.available_at[first:last], matrix.values[first:last])
+            yield from _stretch(connection, instrument_id, timeframe, model_id, part)
+
+
+def _stretch(
+    connection: psycopg.Connection[Any], instrument_id: int, timeframe: str, model_id: str, matrix: FeatureMatrix
+) -> Iterator[Prediction]:
+    classifier = load_classifier(connection, model_id)
+    probabilities = classifier.probability(_columns(matrix, classifier))
+    for ts, available_at, p in zip(matrix.ts, matrix.available_at, probabilities.tolist(), strict=True):
+        side = "LONG" if p >= 0.5 else "SHORT"
+        yield Prediction(instrument_id, timeframe, _utc(ts), model_id, _utc(available_at), p, max(p, 1 - p), side)
+
+
+def _columns(matrix: FeatureMatrix, classifier: Classifier) -> Any:
+    """The classifier's columns of the stored rows, by name."""
+    return matrix.values[:, [registry.NAMES.index(name) for name in classifier.features]]
+
+
+def _utc(moment: np.datetime64) -> datetime:
+    return moment.astype("datetime64[us]").item().replace(tzinfo=UTC)
+
+
+def _naive(moment: datetime) -> np.datetime64:
+    return np.datetime64(moment.astimezone(UTC).replace(tzinfo=None), "us")

@@ -1,0 +1,139 @@
+"""The model registry: versions, fold checkpoints, promotions."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """One trained version without its artefact."""
+
+    model_id: str
+    instrument_id: int
+    timeframe: str
+    feature_set_id: int
+    training_key: str
+    as_of: datetime
+    metrics: dict[str, Any]
+    artefact_sha256: str
+
+
+_COLUMNS = "model_id, instrument_id, timeframe, feature_set_id, training_key, as_of, metrics, artefact_sha256"
+
+
+def by_training_key(connection: psycopg.Connection[Any], training_key: str) -> ModelVersion | None:
+    """The version that came out of exactly this training, None when there is none yet."""
+    return _one(connection, f"select {_COLUMNS} from model_versions where training_key = %s", (training_key,))
+
+
+def find(connection: psycopg.Connection[Any], model_id: str) -> ModelVersion | None:
+    """The version of that id."""
+    return _one(connection, f"select {_COLUMNS} from model_versions where model_id = %s", (model_id,))
+
+
+def in_production(
+    connection: psycopg.Connection[Any], instrument_id: int, timeframe: str, as_of: datetime
+) -> ModelVersion | None:
+    """The version in production at `as_of`: the newest promotion that was effective by then."""
+    columns = ", ".join(f"m.{name.strip()}" for name in _COLUMNS.split(","))
+    return _one(
+        connection,
+        f"""
+        select {columns} from model_promotions p join model_versions m using (model_id)
+        where p.instrument_id = %s and p.timeframe = %s and p.effective_from <= %s
+        order by p.effective_from desc, p.promotion_id desc limit 1
+        """,
+        (instrument_id, timeframe, as_of),
+    )
+
+
+def promotions(
+    connection: psycopg.Connection[Any], instrument_id: int, timeframe: str, before: datetime
+) -> list[tuple[datetime, str]]:
+    """When each version came into production, ascending; of several at one moment the newest counts."""
+    rows = connection.execute(
+        """
+        select distinct on (effective_from) effective_from, model_id from model_promotions
+        where instrument_id = %s and timeframe = %s and effective_from < %s
+        order by effective_from, promotion_id desc
+        """,
+        (instrument_id, timeframe, before),
+    )
+    return [(effective_from, model_id) for effective_from, model_id in rows]
+
+
+def artefact(connection: psycopg.Connection[Any], model_id: str) -> bytes:
+    """The stored artefact; `LookupError` for an unknown id."""
+    row = connection.execute("select artefact from model_versions where model_id = %s", (model_id,)).fetchone()
+    if row is None:
+        raise LookupError(f"no model version {model_id}")
+    return bytes(row[0])
+
+
+def insert(
+    connection: psycopg.Connection[Any],
+    version: ModelVersion,
+    *,
+    spec: dict[str, Any],
+    train_from: datetime,
+    artefact: bytes,
+    code_version: str,
+) -> None:
+    """Store a new version."""
+    connection.execute(
+        f"""
+        insert into model_versions ({_COLUMNS}, spec, train_from, artefact, code_version)
+        values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+        """,
+        (
+            *({**vars(version), "metrics": Jsonb(version.metrics)}.values()),
+            Jsonb(spec),
+            train_from,
+            artefact,
+            code_version,
+        ),
+    )
+
+
+def promote(connection: psycopg.Connection[Any], version: ModelVersion, effective_from: datetime, reason: str) -> None:
+    """Put a version into production from `effective_from` on."""
+    connection.execute(
+        """
+        insert into model_promotions (model_id, instrument_id, timeframe, effective_from, reason)
+        values (%s, %s, %s, %s, %s)
+        """,
+        (version.model_id, version.instrument_id, version.timeframe, effective_from, reason),
+    )
+
+
+def save_fold(
+    connection: psycopg.Connection[Any],
+    training_key: str,
+    fold: int,
+    window: tuple[datetime, datetime, datetime, datetime],
+    metrics: dict[str, Any],
+) -> None:
+    """Checkpoint one fold; `window` is train from, train until, test from, test until."""
+    connection.execute(
+        """
+        insert into model_folds (training_key, fold, train_from, train_until, test_from, test_until, metrics)
+        values (%s, %s, %s, %s, %s, %s, %s) on conflict do nothing
+        """,
+        (training_key, fold, *window, Jsonb(metrics)),
+    )
+
+
+def saved_folds(connection: psycopg.Connection[Any], training_key: str) -> dict[int, dict[str, Any]]:
+    """Metrics of the folds that are done, by number."""
+    rows = connection.execute("select fold, metrics from model_folds where training_key = %s", (training_key,))
+    return dict(rows)
+
+
+def _one(connection: psycopg.Connection[Any], query: str, arguments: tuple[Any, ...]) -> ModelVersion | None:
+    with connection.cursor(row_factory=class_row(ModelVersion)) as cursor:
+        return cursor.execute(query, arguments).fetchone()

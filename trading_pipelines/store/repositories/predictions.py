@@ -1,0 +1,62 @@
+"""The prediction log: what each version said about each bar, and what came of it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import psycopg
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One prediction; `probability` is that of the upper barrier being reached first."""
+
+    instrument_id: int
+    timeframe: str
+    ts: datetime
+    model_id: str
+    available_at: datetime
+    probability: float
+    confidence: float
+    side: str
+
+
+def insert(cursor: psycopg.Cursor[Any], rows: Iterable[Prediction]) -> int:
+    """Log predictions; one that is there stays as it was made. Returns how many were new."""
+    names = "instrument_id, timeframe, ts, model_id, available_at, probability, confidence, side"
+    cursor.execute(f"create temp table staging_predictions on commit drop as select {names} from predictions limit 0")
+    with cursor.copy(f"copy staging_predictions ({names}) from stdin") as copy:
+        for row in rows:
+            copy.write_row(tuple(vars(row).values()))
+    cursor.execute(f"insert into predictions ({names}) select {names} from staging_predictions on conflict do nothing")
+    inserted = cursor.rowcount
+    cursor.execute("drop table staging_predictions")
+    return inserted
+
+
+def without_outcome(
+    connection: psycopg.Connection[Any], instrument_id: int, timeframe: str, as_of: datetime
+) -> list[datetime]:
+    """Open times of predicted bars whose outcome is not known yet, ascending."""
+    rows = connection.execute(
+        """
+        select distinct ts from predictions
+        where instrument_id = %s and timeframe = %s and outcome is null and available_at <= %s order by ts
+        """,
+        (instrument_id, timeframe, as_of),
+    )
+    return [ts for (ts,) in rows]
+
+
+def set_outcomes(
+    cursor: psycopg.Cursor[Any], instrument_id: int, timeframe: str, outcomes: Sequence[tuple[datetime, int, datetime]]
+) -> None:
+    """Join predictions with what happened: (ts, outcome 0 or 1, when it was known)."""
+    cursor.executemany(
+        """
+        update predictions set outcome = %s, outcome_at = %s
+        where instrument_id = %s and timeframe = %s and ts = %s and outcome is null
+        """,
+        [(outcome, at, instrument_id, timeframe, ts) for ts, outcome, at in outcomes],
+    )
