@@ -1,0 +1,84 @@
+"""Stored candles and funding as the market events that a simulated exchange lives through."""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any
+
+import pandas as pd
+import psycopg
+
+from trading_pipelines.adapters.exchanges.paper import FundingEvent, MarketEvent
+from trading_pipelines.domain.market.timeframe import Timeframe
+from trading_pipelines.store.repositories import candles, funding
+
+
+def market_events(
+    connection: psycopg.Connection[Any],
+    instrument_ids: Iterable[int],
+    timeframe: Timeframe,
+    start: datetime,
+    end: datetime,
+) -> list[MarketEvent]:
+    """Every bar that opens in [start, end), ordered by time, then instrument.
+
+    Each instrument's finest stored timeframe up to `timeframe` is used, so that stops and targets inside a coarse
+    bar fill in the order in which they were reached.
+    """
+    events = [
+        event
+        for instrument_id in instrument_ids
+        for event in _of_instrument(connection, instrument_id, timeframe, start, end)
+    ]
+    return sorted(events, key=lambda event: (event.ts_open, event.instrument_id))
+
+
+def _of_instrument(
+    connection: psycopg.Connection[Any],
+    instrument_id: int,
+    timeframe: Timeframe,
+    start: datetime,
+    end: datetime,
+) -> list[MarketEvent]:
+    finest, bars = _finest(connection, instrument_id, timeframe, start, end)
+    due = funding.read_rates(connection, instrument_id, start - timedelta(days=1), end)
+    events: list[MarketEvent] = []
+    previous_open = start - finest.delta
+    for bar in bars.itertuples(index=False):
+        opened = bar.ts.to_pydatetime()
+        events.append(
+            MarketEvent(
+                instrument_id,
+                opened,
+                opened + finest.delta,
+                bar.open,
+                bar.high,
+                bar.low,
+                bar.close,
+                _due_between(due, previous_open, opened),
+            )
+        )
+        previous_open = opened
+    return events
+
+
+def _finest(
+    connection: psycopg.Connection[Any],
+    instrument_id: int,
+    timeframe: Timeframe,
+    start: datetime,
+    end: datetime,
+) -> tuple[Timeframe, pd.DataFrame]:
+    """The finest candles that cover the span as fully as `timeframe` itself does."""
+    wanted = candles.read_candles(connection, instrument_id, timeframe, start, end)
+    for finer in Timeframe:
+        if finer.minutes >= timeframe.minutes:
+            break
+        bars = candles.read_candles(connection, instrument_id, finer, start, end)
+        if not bars.empty and len(bars) >= len(wanted):
+            return finer, bars
+    return timeframe, wanted
+
+
+def _due_between(rates: pd.DataFrame, after: datetime, upto: datetime) -> tuple[FundingEvent, ...]:
+    due = rates[(rates["ts"] > after) & (rates["ts"] <= upto)]
+    return tuple(FundingEvent(row.ts.to_pydatetime(), row.rate) for row in due.itertuples(index=False))

@@ -1,0 +1,99 @@
+"""Trading sessions: create, find, move the replay clock, stop."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
+
+from trading_pipelines.domain.engine.params import ExecutionParams
+from trading_pipelines.domain.execution.session import SessionMode, SessionStatus, TradingSession
+from trading_pipelines.domain.risk.limits import RiskLimits
+from trading_pipelines.domain.signals.policy import SignalPolicy
+
+_COLUMNS = "session_id, name, mode, status, exchange, symbols, timeframe, strategy, start_capital, config"
+
+
+def insert(connection: psycopg.Connection[Any], session: TradingSession, clock: datetime | None) -> None:
+    """Store a new session; `psycopg.errors.UniqueViolation` when the name is taken."""
+    connection.execute(
+        f"insert into sessions ({_COLUMNS}, clock) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        (
+            session.session_id,
+            session.name,
+            session.mode,
+            session.status,
+            session.exchange,
+            list(session.symbols),
+            session.timeframe,
+            session.strategy,
+            session.start_capital,
+            Jsonb(_rules(session)),
+            clock,
+        ),
+    )
+
+
+def find(connection: psycopg.Connection[Any], name: str) -> TradingSession | None:
+    """The session of that name, None when there is none."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        row = cursor.execute(f"select {_COLUMNS} from sessions where name = %s", (name,)).fetchone()
+    return None if row is None else _session(row)
+
+
+def update_rules(connection: psycopg.Connection[Any], session: TradingSession) -> None:
+    """Replace the symbols and rules of a session by those of `session`."""
+    connection.execute(
+        "update sessions set symbols = %s, config = %s where session_id = %s",
+        (list(session.symbols), Jsonb(_rules(session)), session.session_id),
+    )
+
+
+def set_status(connection: psycopg.Connection[Any], session_id: UUID, status: SessionStatus) -> None:
+    """Start, pause or stop a session."""
+    connection.execute(
+        "update sessions set status = %s, stopped_at = case when %s = 'STOPPED' then now() end where session_id = %s",
+        (status, status, session_id),
+    )
+
+
+def set_clock(connection: psycopg.Connection[Any], session_id: UUID, clock: datetime) -> None:
+    """Note the as-of time that a replay has reached."""
+    connection.execute("update sessions set clock = %s where session_id = %s", (clock, session_id))
+
+
+def set_fingerprint(connection: psycopg.Connection[Any], session_id: UUID, fingerprint: str) -> None:
+    """Keep the hash over all decisions and fills of a finished replay."""
+    connection.execute("update sessions set fingerprint = %s where session_id = %s", (fingerprint, session_id))
+
+
+def delete(connection: psycopg.Connection[Any], session_id: UUID) -> None:
+    """Remove a session and everything that belongs to it."""
+    connection.execute("delete from sessions where session_id = %s", (session_id,))
+
+
+def _rules(session: TradingSession) -> dict[str, Any]:
+    return {
+        "policy": session.policy.model_dump(mode="json"),
+        "execution": session.execution.model_dump(mode="json"),
+        "limits": session.limits.model_dump(mode="json"),
+    }
+
+
+def _session(row: dict[str, Any]) -> TradingSession:
+    return TradingSession(
+        session_id=row["session_id"],
+        name=row["name"],
+        mode=SessionMode(row["mode"]),
+        exchange=row["exchange"],
+        symbols=tuple(row["symbols"]),
+        timeframe=row["timeframe"],
+        start_capital=row["start_capital"],
+        policy=SignalPolicy.model_validate(row["config"]["policy"]),
+        execution=ExecutionParams.model_validate(row["config"]["execution"]),
+        limits=RiskLimits.model_validate(row["config"]["limits"]),
+        strategy=row["strategy"],
+        status=SessionStatus(row["status"]),
+    )

@@ -1,0 +1,234 @@
+"""Signals and decisions: what is waiting for a decision, what was decided, what has expired."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import pandas as pd
+import psycopg
+from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
+
+from trading_pipelines.store.connection import read_frame
+
+
+@dataclass(frozen=True)
+class DecisionRow:
+    """One decision as stored in `decisions`."""
+
+    session_id: UUID
+    instrument_id: int
+    timeframe: str
+    ts: datetime
+    decided_at: datetime
+    outcome: str
+    reason: str
+    side: str | None
+    confidence: float | None
+    model_id: str | None
+    gates: list[dict[str, Any]]
+    setup: dict[str, Any] | None
+    run_id: str | None
+
+
+@dataclass(frozen=True)
+class SignalRow:
+    """One new signal as stored in `signals`; prices in quote currency, profits as fractions of notional."""
+
+    signal_id: UUID
+    session_id: UUID
+    instrument_id: int
+    timeframe: str
+    ts: datetime
+    created_at: datetime
+    valid_until: datetime
+    side: str
+    entry_price: float
+    stop_price: float
+    tp1_price: float
+    tp2_price: float
+    tp3_price: float
+    atr: float
+    leverage: float
+    quantity: float
+    margin: float
+    probability: float
+    confidence: float
+    risk_reward: float
+    gross_profit: float
+    cost: float
+    net_profit: float
+    expected_value: float
+    model_id: str
+    factors: dict[str, float]
+    run_id: str | None
+    updated_at: datetime
+
+
+def insert_decisions(cursor: psycopg.Cursor[Any], rows: Sequence[DecisionRow]) -> None:
+    """Store decisions; one that is already there stays as it was made."""
+    _insert(cursor, "decisions", rows, "on conflict do nothing")
+
+
+def insert_signals(cursor: psycopg.Cursor[Any], rows: Sequence[SignalRow]) -> None:
+    """Store new signals; a second one for the same bar is an error."""
+    _insert(cursor, "signals", rows, "")
+
+
+def pending_bars(
+    connection: psycopg.Connection[Any],
+    session_id: UUID,
+    instrument_ids: Sequence[int],
+    timeframe: str,
+    feature_set_id: int,
+    available_from: datetime,
+    as_of: datetime,
+) -> list[datetime]:
+    """Open times of the bars that have features but lack a decision for some symbol, ascending.
+
+    Only bars that became available in (`available_from`, `as_of`] count.
+    """
+    rows = connection.execute(
+        f"""
+        select distinct f.ts
+        from features_{timeframe} f
+        where f.instrument_id = any(%(instruments)s) and f.feature_set_id = %(feature_set)s
+          and f.available_at > %(available_from)s and f.available_at <= %(as_of)s
+          and f.ts > %(available_from)s::timestamptz - interval '2 days'
+          and not exists (
+              select from decisions d
+              where d.session_id = %(session)s and d.instrument_id = f.instrument_id
+                and d.timeframe = %(timeframe)s and d.ts = f.ts)
+        order by f.ts
+        """,
+        {
+            "instruments": list(instrument_ids),
+            "feature_set": feature_set_id,
+            "available_from": available_from,
+            "as_of": as_of,
+            "session": session_id,
+            "timeframe": timeframe,
+        },
+    )
+    return [row[0] for row in rows]
+
+
+def last_signal_times(connection: psycopg.Connection[Any], session_id: UUID, as_of: datetime) -> dict[int, datetime]:
+    """When each instrument last got a signal by `as_of`, by instrument id."""
+    rows = connection.execute(
+        "select instrument_id, max(created_at) from signals where session_id = %s and created_at <= %s group by 1",
+        (session_id, as_of),
+    )
+    return dict(rows)
+
+
+def expire(connection: psycopg.Connection[Any], session_id: UUID, as_of: datetime) -> int:
+    """Set every signal that is still active past its validity to EXPIRED; how many there were."""
+    cursor = connection.execute(
+        """
+        update signals set status = 'EXPIRED', status_reason = 'not executed before its validity ended', updated_at = %s
+        where session_id = %s and status = 'ACTIVE' and valid_until <= %s
+        """,
+        (as_of, session_id, as_of),
+    )
+    return cursor.rowcount
+
+
+def read_candidates(
+    connection: psycopg.Connection[Any],
+    instrument_ids: Sequence[int],
+    timeframe: str,
+    feature_set_id: int,
+    start: datetime,
+    end: datetime,
+) -> pd.DataFrame:
+    """What a decision reads about the bars with open time in [start, end): one row per instrument and bar.
+
+    Columns: instrument_id, ts, available_at, close, atr, atr_ratio and, where a version was in production at the
+    bar's close, model_id, model_as_of, probability, confidence, side (else null).
+    """
+    return read_frame(
+        connection,
+        f"""
+        select f.instrument_id, f.ts, f.available_at, c.close,
+               f.values[array_position(s.names, 'atr_14')] as atr,
+               f.values[array_position(s.names, 'atr_ratio')] as atr_ratio,
+               p.model_id, m.as_of as model_as_of, p.probability, p.confidence, p.side
+        from features_{timeframe} f
+        join feature_sets s using (feature_set_id)
+        join ohlcv_{timeframe} c using (instrument_id, ts)
+        left join lateral (
+            select o.model_id from model_promotions o
+            where o.instrument_id = f.instrument_id and o.timeframe = %(timeframe)s
+              and o.effective_from <= f.available_at
+            order by o.effective_from desc, o.promotion_id desc limit 1) production on true
+        left join predictions p
+            on p.instrument_id = f.instrument_id and p.timeframe = %(timeframe)s and p.ts = f.ts
+           and p.model_id = production.model_id
+        left join model_versions m on m.model_id = p.model_id
+        where f.instrument_id = any(%(instruments)s) and f.feature_set_id = %(feature_set)s
+          and f.ts >= %(start)s and f.ts < %(end)s
+        order by f.ts, f.instrument_id
+        """,
+        {
+            "timeframe": timeframe,
+            "instruments": list(instrument_ids),
+            "feature_set": feature_set_id,
+            "start": start,
+            "end": end,
+        },
+    )
+
+
+def newest_candle_closes(
+    connection: psycopg.Connection[Any], instrument_ids: Sequence[int], timeframe: str, as_of: datetime
+) -> dict[int, datetime]:
+    """Close time of the newest candle known at `as_of`, by instrument id; none within two days is left out."""
+    rows = connection.execute(
+        f"""
+        select instrument_id, max(available_at) from ohlcv_{timeframe}
+        where instrument_id = any(%s) and ts > %s::timestamptz - interval '2 days' and available_at <= %s
+        group by instrument_id
+        """,
+        (list(instrument_ids), as_of, as_of),
+    )
+    return dict(rows)
+
+
+@dataclass(frozen=True)
+class ActiveSignal:
+    """A signal that waits for execution."""
+
+    signal_id: UUID
+    created_at: datetime
+
+
+def active_signals(connection: psycopg.Connection[Any], session_id: UUID, as_of: datetime) -> list[ActiveSignal]:
+    """Signals that are active and still valid at `as_of`, oldest first."""
+    with connection.cursor(row_factory=class_row(ActiveSignal)) as cursor:
+        return cursor.execute(
+            """
+            select signal_id, created_at from signals
+            where session_id = %s and status = 'ACTIVE' and valid_until > %s
+            order by created_at, signal_id
+            """,
+            (session_id, as_of),
+        ).fetchall()
+
+
+def _insert(
+    cursor: psycopg.Cursor[Any],
+    table: str,
+    rows: Sequence[DecisionRow] | Sequence[SignalRow],
+    on_conflict: str,
+) -> None:
+    if not rows:
+        return
+    columns = list(vars(rows[0]))
+    statement = f"insert into {table} ({', '.join(columns)}) values ({', '.join(['%s'] * len(columns))}) {on_conflict}"
+    cursor.executemany(
+        statement,
+        [[Jsonb(v) if isinstance(v, dict | list) else v for v in vars(row).values()] for row in rows],
+    )
