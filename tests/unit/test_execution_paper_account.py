@@ -19,6 +19,7 @@ from trading_pipelines.domain.engine.lifecycle import (
     step_inside,
 )
 from trading_pipelines.domain.engine.params import ExecutionParams
+from trading_pipelines.domain.execution.amounts import exact
 from trading_pipelines.domain.execution.orders import (
     BracketRequest,
     FillKind,
@@ -35,7 +36,6 @@ from trading_pipelines.domain.execution.paper_account import (
     MarketEvent,
     PaperAccount,
     PaperOrder,
-    exact,
 )
 from trading_pipelines.domain.market.instrument import Instrument, MarketKind
 
@@ -69,7 +69,9 @@ def account_at(price: float, *, before: int = -1) -> PaperAccount:
     return account
 
 
-def request(leg: Leg, quantity: str, trigger: str | None = None, revision: int = 0, *, long: bool = True) -> OrderRequest:
+def request(
+    leg: Leg, quantity: str, trigger: str | None = None, revision: int = 0, *, long: bool = True
+) -> OrderRequest:
     entering = leg is Leg.ENTRY
     kind = {
         Leg.ENTRY: OrderType.MARKET,

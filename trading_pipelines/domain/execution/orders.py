@@ -138,7 +138,7 @@ def client_order_id(signal_id: UUID, leg: Leg, revision: int = 0) -> str:
     At most 36 characters, the shortest limit of the venues in view. A later revision replaces an earlier
     order of the same leg.
     """
-    name = f"{signal_id.hex[:24]}-{_LEG_CODES[leg]}-{revision}"
+    name = f"{order_id_prefix(signal_id)}{_LEG_CODES[leg]}-{revision}"
     if revision < 0 or len(name) > _MAX_ID_LENGTH:
         raise ValueError(f"revision {revision} does not fit into a client order id")
     return name
@@ -157,6 +157,16 @@ class OrderRefused(Exception):  # noqa: N818 - named for what is known about the
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message
+
+
+def order_id_prefix(signal_id: UUID) -> str:
+    """What the client order ids of all orders of one signal begin with."""
+    return f"{signal_id.hex[:24]}-"
+
+
+def revision_of(client_order_id: str) -> int:
+    """The revision that an id was made with."""
+    return int(client_order_id.rpartition("-")[2])
 
 
 @dataclass(frozen=True)

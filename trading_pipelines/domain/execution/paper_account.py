@@ -8,7 +8,7 @@ Belongs here: accepting, refusing, replacing and cancelling orders, and turning 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import Decimal
 from enum import StrEnum
 
 from trading_pipelines.domain.engine.lifecycle import (
@@ -20,6 +20,7 @@ from trading_pipelines.domain.engine.lifecycle import (
     step_inside,
 )
 from trading_pipelines.domain.engine.params import ExecutionParams
+from trading_pipelines.domain.execution.amounts import exact, money
 from trading_pipelines.domain.execution.orders import (
     BracketRequest,
     FillKind,
@@ -37,7 +38,6 @@ from trading_pipelines.domain.market.instrument import Instrument
 
 TARGETS = (Leg.TP1, Leg.TP2, Leg.TP3)
 MAX_LEVERAGE = 200
-_MONEY_STEP = Decimal("1e-12")
 _FILL_KINDS = {
     EventKind.ENTRY: FillKind.ENTRY,
     EventKind.TP1: FillKind.TP1,
@@ -47,17 +47,6 @@ _FILL_KINDS = {
     EventKind.LIQUIDATION: FillKind.LIQUIDATION,
     EventKind.EXIT: FillKind.EXIT,
 }
-
-
-def exact(value: float) -> Decimal:
-    """The shortest decimal that reads back as the same float."""
-    return Decimal(repr(float(value)))
-
-
-def money(value: float | Decimal) -> Decimal:
-    """An amount in quote currency on a grid so fine that sums of amounts stay exact."""
-    amount = value if isinstance(value, Decimal) else exact(value)
-    return amount.quantize(_MONEY_STEP, rounding=ROUND_HALF_EVEN)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from trading_pipelines.domain.execution.orders import (
     OrderStatus,
     OrderType,
     PositionSide,
+    revision_of,
 )
 from trading_pipelines.domain.market.instrument import Instrument, MarketKind
 from trading_pipelines.domain.signals.lifecycle import SignalStatus
@@ -134,6 +135,14 @@ def claim_signal(connection: psycopg.Connection[Any], signal_id: UUID, as_of: da
     return None if row is None else _signal_order(row)
 
 
+def is_executable(connection: psycopg.Connection[Any], signal_id: UUID, as_of: datetime) -> bool:
+    """Whether a signal is still active and valid."""
+    row = connection.execute(
+        "select status = 'ACTIVE' and valid_until > %s from signals where signal_id = %s", (as_of, signal_id)
+    ).fetchone()
+    return row is not None and bool(row[0])
+
+
 def set_signal_status(
     connection: psycopg.Connection[Any], signal_id: UUID, status: SignalStatus, reason: str, at: datetime
 ) -> None:
@@ -158,18 +167,18 @@ def insert_intents(
     requests: Sequence[OrderRequest],
     *,
     signal_id: UUID | None,
-    revision: int,
     requested_price: Decimal | None,
     at: datetime,
     position_id: UUID | None = None,
+    reason: str | None = None,
     run_id: str | None = None,
 ) -> None:
     """Store what is about to be sent; an id that is already there is an error."""
     with connection.cursor() as cursor:
         cursor.executemany(
             "insert into orders (client_order_id, session_id, signal_id, position_id, instrument_id, leg, revision, "
-            "side, type, reduce_only, quantity, trigger_price, requested_price, created_at, updated_at, run_id) "
-            "values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            "side, type, reduce_only, quantity, trigger_price, requested_price, status_reason, created_at, updated_at, "
+            "run_id) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
             [
                 (
                     r.client_order_id,
@@ -178,13 +187,14 @@ def insert_intents(
                     position_id,
                     r.instrument_id,
                     r.leg,
-                    revision,
+                    revision_of(r.client_order_id),
                     r.side,
                     r.type,
                     r.reduce_only,
                     r.quantity,
                     r.trigger_price,
                     r.trigger_price or requested_price,
+                    reason,
                     at,
                     at,
                     run_id,
@@ -256,10 +266,49 @@ def working(connection: psycopg.Connection[Any], session_id: UUID) -> list[Store
     return _select(connection, "session_id = %s and status in ('ACCEPTED', 'PARTIALLY_FILLED')", (session_id,))
 
 
-def next_revision(connection: psycopg.Connection[Any], signal_id: UUID, leg: Leg) -> int:
-    """The first revision of a leg that is not taken."""
+def entries_under_way(connection: psycopg.Connection[Any], session_id: UUID) -> list[StoredOrder]:
+    """Entries that have not filled and still may."""
+    return _select(
+        connection,
+        "session_id = %s and status in ('INTENT', 'SENT', 'UNKNOWN', 'ACCEPTED', 'PARTIALLY_FILLED') and leg = 'ENTRY'",
+        (session_id,),
+    )
+
+
+def working_stop(connection: psycopg.Connection[Any], position_id: UUID) -> StoredOrder | None:
+    """The newest stop of a position that the exchange holds."""
+    found = _select(
+        connection, "position_id = %s and leg = 'STOP' and status in ('ACCEPTED', 'PARTIALLY_FILLED')", (position_id,)
+    )
+    return found[-1] if found else None
+
+
+def first_stop_price(connection: psycopg.Connection[Any], signal_id: UUID) -> Decimal | None:
+    """The stop that a signal's entry was sent with."""
     row = connection.execute(
-        "select coalesce(max(revision) + 1, 0) from orders where signal_id = %s and leg = %s", (signal_id, leg)
+        "select trigger_price from orders where signal_id = %s and leg = 'STOP' order by revision limit 1",
+        (signal_id,),
+    ).fetchone()
+    return None if row is None else row[0]
+
+
+def has_exit_under_way(connection: psycopg.Connection[Any], position_id: UUID) -> bool:
+    """Whether a market exit of the position may still fill."""
+    return bool(
+        _select(
+            connection,
+            "position_id = %s and leg = 'EXIT' "
+            "and status in ('INTENT', 'SENT', 'UNKNOWN', 'ACCEPTED', 'PARTIALLY_FILLED')",
+            (position_id,),
+        )
+    )
+
+
+def next_revision(connection: psycopg.Connection[Any], signal_id: UUID | None, position_id: UUID, leg: Leg) -> int:
+    """The first revision of a leg that neither the signal nor the position has used."""
+    row = connection.execute(
+        "select coalesce(max(revision) + 1, 0) from orders where (signal_id = %s or position_id = %s) and leg = %s",
+        (signal_id, position_id, leg),
     ).fetchone()
     return 0 if row is None else row[0]
 
@@ -275,7 +324,7 @@ def assign_position(connection: psycopg.Connection[Any], signal_id: UUID, positi
 def _select(connection: psycopg.Connection[Any], where: LiteralString, parameters: Sequence[Any]) -> list[StoredOrder]:
     with connection.cursor(row_factory=kwargs_row(_stored_order)) as cursor:
         return cursor.execute(
-            f"select {_COLUMNS} from orders where {where} order by created_at, client_order_id", parameters
+            f"select {_COLUMNS} from orders where {where} order by created_at, revision, client_order_id", parameters
         ).fetchall()
 
 

@@ -34,7 +34,7 @@ class NewPosition:
 
 @dataclass(frozen=True)
 class OpenPosition:
-    """An open position with what managing it needs; `tp1_filled` says that its stop trails."""
+    """An open position with what managing it needs; `target_filled` says that its stop trails."""
 
     position_id: UUID
     instrument_id: int
@@ -51,7 +51,7 @@ class OpenPosition:
     liquidation_price: Decimal
     mark_price: Decimal
     price_step: Decimal
-    tp1_filled: bool
+    target_filled: bool
     exit_pending: bool
 
     @property
@@ -158,7 +158,7 @@ _OPEN = """
            p.quantity_protected, p.entry_price, p.entry_margin, p.stop_price, p.initial_stop_price,
            p.liquidation_price, p.mark_price, i.price_step,
            exists (select from fills f where f.session_id = p.session_id and f.position_id = p.position_id
-                   and f.kind = 'TP1') as tp1_filled,
+                   and f.kind in ('TP1', 'TP2', 'TP3')) as target_filled,
            exists (select from orders o where o.position_id = p.position_id and o.leg = 'EXIT'
                    and o.status in ('INTENT', 'SENT', 'UNKNOWN', 'ACCEPTED', 'PARTIALLY_FILLED')) as exit_pending
     from positions p join instruments i using (instrument_id)
@@ -175,7 +175,7 @@ _REFRESH = """
                max(ts) as last_ts,
                (array_agg(kind order by sequence desc))[1] as last_kind,
                (array_agg(client_order_id order by sequence desc))[1] as last_order,
-               coalesce(bool_or(kind = 'TP1'), false) as tp1_filled
+               coalesce(bool_or(kind in ('TP1', 'TP2', 'TP3')), false) as target_filled
         from fills where position_id = %(position)s
     ), paid_funding as (
         select coalesce(sum(amount), 0) as amount from funding_payments where position_id = %(position)s
@@ -192,7 +192,7 @@ _REFRESH = """
             closed_at = case when b.closed >= b.bought then b.last_ts end,
             close_reason = case
                 when b.closed < b.bought then null
-                when b.last_kind = 'STOP' and b.tp1_filled then 'TRAILING_STOP'
+                when b.last_kind = 'STOP' and b.target_filled then 'TRAILING_STOP'
                 when b.last_kind = 'EXIT' then coalesce(
                     (select status_reason from orders where client_order_id = b.last_order), b.last_kind)
                 else b.last_kind end,
