@@ -3,15 +3,13 @@
 Live and replay call the same functions; they differ only in who passes `as_of`.
 """
 
-import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid5
 
-import pandas as pd
 import psycopg
 
 from trading_pipelines.application.features import current_feature_set
@@ -27,6 +25,7 @@ from trading_pipelines.domain.signals.gates import Candidate, Gate, evaluate_gat
 from trading_pipelines.domain.signals.setup import TradeSetup, build_setup
 from trading_pipelines.store.repositories import instruments as instrument_store
 from trading_pipelines.store.repositories import signals as signal_store
+from trading_pipelines.store.repositories.signals import CandidateRow
 
 
 @dataclass(frozen=True)
@@ -106,8 +105,8 @@ def expire_signals(connection: psycopg.Connection[Any], session: TradingSession,
 
 def load_candidates(
     connection: psycopg.Connection[Any], universe: Universe, start: datetime, end: datetime
-) -> pd.DataFrame:
-    """What decisions read about the bars with open time in [start, end), one row per instrument and bar."""
+) -> list[CandidateRow]:
+    """What decisions read about the bars with open time in [start, end), by time and instrument."""
     return signal_store.read_candidates(
         connection, list(universe.instruments), universe.timeframe, universe.feature_set_id, start, end
     )
@@ -117,7 +116,7 @@ def decide_bar(
     connection: psycopg.Connection[Any],
     session: TradingSession,
     universe: Universe,
-    candidates: pd.DataFrame,
+    candidates: Sequence[CandidateRow],
     as_of: datetime,
     run_id: str | None = None,
 ) -> EmissionReport:
@@ -125,7 +124,7 @@ def decide_bar(
 
     Rows of `candidates` that were not available at `as_of` are not looked at.
     """
-    known = candidates[candidates["available_at"] <= as_of]
+    known = [row for row in candidates if row.available_at <= as_of]
     verdicts = list(_decide(connection, session, universe, known, as_of, run_id))
     emitted = [v for v in verdicts if v.refusal is None and v.setup is not None]
     portfolio = portfolio_view(connection, session, as_of) if emitted else None
@@ -153,20 +152,19 @@ def _decide(
     connection: psycopg.Connection[Any],
     session: TradingSession,
     universe: Universe,
-    candidates: pd.DataFrame,
+    candidates: Sequence[CandidateRow],
     as_of: datetime,
     run_id: str | None,
 ) -> Iterator[_Verdict]:
-    if candidates.empty:
+    if not candidates:
         return
     last_signals = signal_store.last_signal_times(connection, session.session_id, as_of)
     newest = signal_store.newest_candle_closes(connection, list(universe.instruments), universe.timeframe, as_of)
-    for row in candidates.itertuples(index=False):
-        closed_at = row.available_at.to_pydatetime()
+    for row in candidates:
         candidate = Candidate(
-            bar_closed_at=closed_at,
-            newest_candle_closed_at=newest.get(row.instrument_id, closed_at),
-            model_as_of=None if pd.isna(row.model_as_of) else row.model_as_of.to_pydatetime(),
+            bar_closed_at=row.available_at,
+            newest_candle_closed_at=newest.get(row.instrument_id, row.available_at),
+            model_as_of=row.model_as_of,
             atr_ratio=row.atr_ratio,
             setup=_setup(row, session),
             last_signal_at=last_signals.get(row.instrument_id),
@@ -180,7 +178,7 @@ def _decide(
 
 def _decision_row(
     session: TradingSession,
-    row: Any,
+    row: CandidateRow,
     setup: TradeSetup | None,
     gates: tuple[Gate, ...],
     refusal: str | None,
@@ -191,22 +189,22 @@ def _decision_row(
         session_id=session.session_id,
         instrument_id=row.instrument_id,
         timeframe=session.timeframe,
-        ts=row.ts.to_pydatetime(),
+        ts=row.ts,
         decided_at=as_of,
         outcome="SIGNAL" if refusal is None else "REJECTED",
         reason=refusal or "all gates passed",
         side=None if setup is None else setup.side,
         confidence=None if setup is None else setup.confidence,
-        model_id=None if pd.isna(row.model_id) else row.model_id,
+        model_id=row.model_id,
         gates=[asdict(gate) for gate in gates],
         setup=None if setup is None else asdict(setup),
         run_id=run_id,
     )
 
 
-def _setup(row: Any, session: TradingSession) -> TradeSetup | None:
+def _setup(row: CandidateRow, session: TradingSession) -> TradeSetup | None:
     """The set-up of the side that the model expects, None without a prediction or an ATR."""
-    if pd.isna(row.side) or not math.isfinite(row.atr) or row.atr <= 0:
+    if row.side is None or row.probability is None or row.confidence is None or not row.atr > 0:
         return None
     side = PositionSide(row.side)
     probability = row.probability if side is PositionSide.LONG else 1 - row.probability

@@ -1,5 +1,6 @@
 """Stored candles and funding as the market events that a simulated exchange lives through."""
 
+from collections import deque
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
@@ -40,11 +41,15 @@ def _of_instrument(
     end: datetime,
 ) -> list[MarketEvent]:
     finest, bars = _finest(connection, instrument_id, timeframe, start, end)
-    due = funding.read_rates(connection, instrument_id, start - timedelta(days=1), end)
+    # Funding due in (previous open, this open]: what fell due at or before the bar before `start` is not of this span.
+    due = funding.read_rates(connection, instrument_id, start - finest.delta + timedelta(microseconds=1), end)
     events: list[MarketEvent] = []
-    previous_open = start - finest.delta
+    pending = deque(FundingEvent(row.ts.to_pydatetime(), row.rate) for row in due.itertuples(index=False))
     for bar in bars.itertuples(index=False):
         opened = bar.ts.to_pydatetime()
+        settled: list[FundingEvent] = []
+        while pending and pending[0].ts <= opened:
+            settled.append(pending.popleft())
         events.append(
             MarketEvent(
                 instrument_id,
@@ -54,10 +59,9 @@ def _of_instrument(
                 bar.high,
                 bar.low,
                 bar.close,
-                _due_between(due, previous_open, opened),
+                tuple(settled),
             )
         )
-        previous_open = opened
     return events
 
 
@@ -77,8 +81,3 @@ def _finest(
         if not bars.empty and len(bars) >= len(wanted):
             return finer, bars
     return timeframe, wanted
-
-
-def _due_between(rates: pd.DataFrame, after: datetime, upto: datetime) -> tuple[FundingEvent, ...]:
-    due = rates[(rates["ts"] > after) & (rates["ts"] <= upto)]
-    return tuple(FundingEvent(row.ts.to_pydatetime(), row.rate) for row in due.itertuples(index=False))

@@ -5,13 +5,12 @@ expiry by those that the sensors and the fast service call. Only the clock diffe
 trades in a session of its own.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-import pandas as pd
 import psycopg
 
 from trading_pipelines.adapters.exchanges.paper import MarketEvent, PaperExchange
@@ -29,6 +28,7 @@ from trading_pipelines.domain.portfolio.performance import Performance
 from trading_pipelines.errors import UserError
 from trading_pipelines.settings import Settings
 from trading_pipelines.store.repositories import candles, instruments, sessions
+from trading_pipelines.store.repositories.signals import CandidateRow
 
 CHUNK = timedelta(days=1)
 
@@ -140,28 +140,29 @@ class _Run:
     def _replay_chunk(self, start: datetime, end: datetime) -> None:
         events = market_events(self.connection, self.universe.instruments, self.universe.timeframe, start, end)
         candidates = emission.load_candidates(self.connection, self.universe, start, end)
-        by_bar = dict(iter(candidates.groupby("ts")))
+        by_bar: dict[datetime, list[CandidateRow]] = defaultdict(list)
+        for row in candidates:
+            by_bar[row.ts].append(row)
+        moves: dict[datetime, list[MarketEvent]] = defaultdict(list)
+        for event in events:
+            moves[self.universe.timeframe.floor(event.ts_open)].append(event)
         self.connection.commit()
         delta = self.universe.timeframe.delta
         ts = start
         while ts < end:
-            moved = [event for event in events if ts <= event.ts_open < ts + delta]
-            self._replay_bar(ts, ts + delta, moved, by_bar.get(pd.Timestamp(ts), candidates.iloc[:0]))
+            self._replay_bar(ts, ts + delta, moves[ts], by_bar[ts])
             ts += delta
         sessions.set_clock(self.connection, self.session.session_id, end)
         self.connection.commit()
 
     def _replay_bar(
-        self, ts: datetime, as_of: datetime, moved: Sequence[MarketEvent], candidates: pd.DataFrame
+        self, ts: datetime, as_of: datetime, moved: Sequence[MarketEvent], candidates: Sequence[CandidateRow]
     ) -> None:
         """One bar in the order of the execution model: fills, then the close, then decisions."""
         self.bars += 1
         if moved and self.exchange.advance(moved):
             execution.synchronise(self.connection, self.session, self.exchange, as_of)
-        closes = {
-            row.instrument_id: monitor.BarClose(ts, as_of, row.close, row.atr)
-            for row in candidates.itertuples(index=False)
-        }
+        closes = {row.instrument_id: monitor.BarClose(ts, as_of, row.close, row.atr) for row in candidates}
         monitor.manage_at_close(self.connection, self.session, self.exchange, closes, as_of)
         emission.expire_signals(self.connection, self.session, as_of)
         self.emitted += (report := emission.decide_bar(self.connection, self.session, self.universe, candidates, as_of))

@@ -6,12 +6,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import pandas as pd
 import psycopg
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
-
-from trading_pipelines.store.connection import read_frame
 
 
 @dataclass(frozen=True)
@@ -136,6 +133,23 @@ def expire(connection: psycopg.Connection[Any], session_id: UUID, as_of: datetim
     return cursor.rowcount
 
 
+@dataclass(frozen=True)
+class CandidateRow:
+    """What a decision reads about one instrument and bar; the model's part is None without a prediction."""
+
+    instrument_id: int
+    ts: datetime
+    available_at: datetime
+    close: float
+    atr: float
+    atr_ratio: float
+    model_id: str | None
+    model_as_of: datetime | None
+    probability: float | None
+    confidence: float | None
+    side: str | None
+
+
 def read_candidates(
     connection: psycopg.Connection[Any],
     instrument_ids: Sequence[int],
@@ -143,15 +157,12 @@ def read_candidates(
     feature_set_id: int,
     start: datetime,
     end: datetime,
-) -> pd.DataFrame:
-    """What a decision reads about the bars with open time in [start, end): one row per instrument and bar.
+) -> list[CandidateRow]:
+    """The bars with open time in [start, end), by time and instrument.
 
-    Columns: instrument_id, ts, available_at, close, atr, atr_ratio and, where a version was in production at the
-    bar's close, model_id, model_as_of, probability, confidence, side (else null).
+    The prediction is that of the version that was in production at the bar's close.
     """
-    return read_frame(
-        connection,
-        f"""
+    query = f"""
         select f.instrument_id, f.ts, f.available_at, c.close,
                f.values[array_position(s.names, 'atr_14')] as atr,
                f.values[array_position(s.names, 'atr_ratio')] as atr_ratio,
@@ -171,15 +182,16 @@ def read_candidates(
         where f.instrument_id = any(%(instruments)s) and f.feature_set_id = %(feature_set)s
           and f.ts >= %(start)s and f.ts < %(end)s
         order by f.ts, f.instrument_id
-        """,
-        {
-            "timeframe": timeframe,
-            "instruments": list(instrument_ids),
-            "feature_set": feature_set_id,
-            "start": start,
-            "end": end,
-        },
-    )
+    """
+    arguments = {
+        "timeframe": timeframe,
+        "instruments": list(instrument_ids),
+        "feature_set": feature_set_id,
+        "start": start,
+        "end": end,
+    }
+    with connection.cursor(row_factory=class_row(CandidateRow)) as cursor:
+        return cursor.execute(query, arguments).fetchall()
 
 
 def newest_candle_closes(
