@@ -127,7 +127,7 @@ class ArchiveSource:
     def _funding_interval(self, symbol: str) -> int | None:
         """The usual distance of two settlements in minutes; venues have several."""
         steps = self._funding_of(symbol)["ts"].diff().dropna()
-        return None if steps.empty else int(steps.median() / timedelta(minutes=1))
+        return None if steps.empty else int(steps.dt.total_seconds().median() // 60)
 
     def _funding_of(self, symbol: str) -> pd.DataFrame:
         return self._funding.get(symbol, pd.DataFrame({"ts": pd.Series(dtype=TS_DTYPE), "rate": []}))

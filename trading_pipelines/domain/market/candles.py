@@ -7,6 +7,7 @@ whether a move is plausible: real candles have +392 % days, and halts without vo
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -24,12 +25,8 @@ def empty_candles() -> pd.DataFrame:
 
 
 def candle_schema(timeframe: Timeframe) -> pa.DataFrameSchema:
-    """What every stored candle frame of `timeframe` fulfils; the rows are unique and ascending."""
-    return _row_schema(timeframe).update_column(
-        "ts",
-        unique=True,
-        checks=[_aligned(timeframe), pa.Check(lambda ts: ts.is_monotonic_increasing, error="not ascending")],
-    )
+    """What every stored candle frame of `timeframe` fulfils: sound rows, unique and ascending."""
+    return _schema(timeframe, [pa.Check(_is_strictly_ascending, error="not unique and ascending")])
 
 
 @dataclass(frozen=True)
@@ -77,43 +74,43 @@ def aggregate(candles: pd.DataFrame, target: Timeframe) -> pd.DataFrame:
     candles : pandas.DataFrame
         Ascending candle frame of one symbol; a bucket that its ends cut off is built from what is there.
     """
-    bucket = candles["ts"].dt.floor(f"{target.minutes}min")
-    return (
-        candles.groupby(bucket, sort=False)
-        .agg(
-            open=("open", "first"),
-            high=("high", "max"),
-            low=("low", "min"),
-            close=("close", "last"),
-            volume=("volume", "sum"),
-        )
-        .reset_index()
-    )
+    bucketed = candles.assign(ts=candles["ts"].dt.floor(f"{target.minutes}min"))
+    combined = {"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum"}
+    return bucketed.groupby("ts", sort=False).agg(combined).reset_index()
 
 
-def _row_schema(timeframe: Timeframe) -> pa.DataFrameSchema:
-    """The part of the schema that judges each row alone."""
-    price = [_finite(), pa.Check.gt(0, error="price is not positive")]
-    volume = [_finite(), pa.Check.ge(0, error="volume is negative")]
+def _schema(timeframe: Timeframe, order: list[pa.Check]) -> pa.DataFrameSchema:
+    """Checks of each row alone, and `order` for the rows together."""
+
+    def is_aligned(ts: "pd.Series[pd.Timestamp]") -> "pd.Series[bool]":
+        return ts.dt.floor(f"{timeframe.minutes}min") == ts
+
+    finite = pa.Check(np.isfinite, error="not a finite number")
+    price = [finite, pa.Check(_is_positive, error="price is not positive")]
+    volume = [finite, pa.Check(_is_not_negative, error="volume is negative")]
     return pa.DataFrameSchema(
         {
-            "ts": pa.Column(TS_DTYPE, [_aligned(timeframe)]),
+            "ts": pa.Column(TS_DTYPE, [pa.Check(is_aligned, error=f"not the open of a {timeframe} bar"), *order]),
             **{name: pa.Column(float, price) for name in ("open", "high", "low", "close")},
             "volume": pa.Column(float, volume),
         },
-        checks=[pa.Check(_is_ordered, error="open, high, low and close contradict each other")],
+        checks=[pa.Check(_has_ohlc_order, error="open, high, low and close contradict each other")],
     )
 
 
-def _aligned(timeframe: Timeframe) -> pa.Check:
-    return pa.Check(lambda ts: ts.dt.floor(f"{timeframe.minutes}min") == ts, error=f"not the open of a {timeframe} bar")
+def _is_strictly_ascending(ts: "pd.Series[pd.Timestamp]") -> bool:
+    return ts.is_monotonic_increasing and ts.is_unique
 
 
-def _finite() -> pa.Check:
-    return pa.Check(np.isfinite, error="not a finite number")
+def _is_positive(price: "pd.Series[float]") -> "pd.Series[bool]":
+    return price > 0
 
 
-def _is_ordered(frame: pd.DataFrame) -> "pd.Series[bool]":
+def _is_not_negative(volume: "pd.Series[float]") -> "pd.Series[bool]":
+    return volume >= 0
+
+
+def _has_ohlc_order(frame: pd.DataFrame) -> "pd.Series[bool]":
     body = frame[["open", "close"]]
     return (frame["low"] <= body.min(axis=1)) & (frame["high"] >= body.max(axis=1))
 
@@ -129,10 +126,11 @@ def _row_faults(typed: pd.DataFrame, timeframe: Timeframe) -> "pd.Series[str]":
     """First fault of each row, in the order of the columns; missing where the row is sound."""
     faults = pd.Series(None, index=typed.index, dtype="object")
     try:
-        _row_schema(timeframe).validate(typed, lazy=True)
+        _schema(timeframe, order=[]).validate(typed, lazy=True)
     except pa.errors.SchemaErrors as error:
-        cases = error.failure_cases[error.failure_cases["index"].notna()]
-        by_column = cases.sort_values("schema_context", kind="stable").drop_duplicates("index")
-        found = by_column["check"].replace({"not_nullable": "missing or unreadable"})
-        faults.loc[by_column["index"].astype(int)] = found.to_numpy()
+        # pandera leaves the type of its report open: it is a frame with one row per failure.
+        cases = cast("pd.DataFrame", error.failure_cases)  # pyright: ignore[reportUnknownMemberType]
+        cases = cases[cases["index"].notna()].sort_values("schema_context", kind="stable").drop_duplicates("index")
+        reasons = cases["check"].replace({"not_nullable": "missing or unreadable"})
+        faults.loc[cases["index"].astype(int)] = reasons.to_numpy()
     return faults

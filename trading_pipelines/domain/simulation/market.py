@@ -256,7 +256,7 @@ def _trend(seed: int, process: PriceProcess, name: str, bars: Integers) -> Float
     """Direction −1, 0 or 1: each hour it is drawn anew with probability 1 / `trend_hours`."""
     hours = bars * GRID.minutes // 60
     memory = math.ceil(30 * process.trend_hours)
-    grid: Integers = np.arange(hours[0] - memory, hours[-1] + 1)
+    grid = np.arange(int(hours[0]) - memory, int(hours[-1]) + 1)
     renewed = _uniform(_stream(seed, f"{name}/renewal"), grid) < 1 / process.trend_hours
     drawn_at = np.maximum.accumulate(np.where(renewed, grid, grid[0]))
     draw = _uniform(_stream(seed, f"{name}/trend"), drawn_at)
@@ -277,7 +277,7 @@ def _volatility(seed: int, process: PriceProcess, name: str, bars: Integers) -> 
 
 def _smooth_noise(stream: np.uint64, bars: Integers, scale: int) -> Floats:
     """Unit-variance noise that changes over `scale` bars: neighbouring knots blended by cos and sin."""
-    knots: Integers = np.arange(bars[0] // scale, bars[-1] // scale + 2)
+    knots = np.arange(int(bars[0]) // scale, int(bars[-1]) // scale + 2)
     values = _normal(stream, knots)
     left = bars // scale - knots[0]
     angle = (bars % scale) * (math.pi / 2 / scale)

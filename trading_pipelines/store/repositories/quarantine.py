@@ -1,5 +1,6 @@
 """Rows that a source sent and that were refused, with the reason."""
 
+from datetime import datetime
 from typing import Any
 
 import pandas as pd
@@ -29,7 +30,7 @@ def add(
         Rows added.
     """
     rows = [
-        (source, exchange, symbol, timeframe, _time(row), row.pop("reason"), Jsonb(_payload(row)))
+        (source, exchange, symbol, timeframe, _time(row["ts"]), row.pop("reason"), Jsonb(_payload(row)))
         for row in refused.to_dict("records")
     ]
     with connection.cursor() as cursor:
@@ -37,9 +38,10 @@ def add(
         return cursor.rowcount if rows else 0
 
 
-def _time(row: dict[Any, Any]) -> Any:
-    ts = pd.to_datetime(row["ts"], utc=True, errors="coerce")
-    return None if pd.isna(ts) else ts.to_pydatetime()
+def _time(received: Any) -> datetime | None:
+    ts = pd.Series([received])
+    read = pd.to_datetime(ts, utc=True, errors="coerce").iloc[0]
+    return None if pd.isna(read) else read.to_pydatetime()
 
 
 def _payload(row: dict[Any, Any]) -> dict[str, str]:
