@@ -42,6 +42,15 @@ class Bars:
     def __len__(self) -> int:
         return len(self.ts)
 
+    def known_at(self, moment: np.datetime64) -> "Bars":
+        """The bars that had closed by `moment`, without anything computed from later ones."""
+        keep = slice(0, int(np.searchsorted(self.closes_at, moment, side="right")))
+        columns = (self.open, self.high, self.low, self.close, self.volume)
+        frame = pd.DataFrame({"ts": pd.DatetimeIndex(self.ts[keep]).tz_localize("UTC")})
+        for name, values in zip(("open", "high", "low", "close", "volume"), columns, strict=True):
+            frame[name] = values[keep]
+        return Bars(frame, self.timeframe)
+
     def _once(self, name: str, period: int, compute: Callable[[], Floats]) -> Floats:
         key = (name, period)
         if key not in self._cache:
@@ -170,6 +179,16 @@ class FeatureInputs:
     higher: dict[Timeframe, Bars]
     leader: Bars | None
     funding: pd.DataFrame
+
+    def known_at(self, moment: np.datetime64) -> "FeatureInputs":
+        """What of all this was known at `moment`."""
+        settled = self.funding["ts"].dt.tz_convert("UTC").dt.tz_localize(None) if len(self.funding) else []
+        return FeatureInputs(
+            bars=self.bars.known_at(moment),
+            higher={timeframe: bars.known_at(moment) for timeframe, bars in self.higher.items()},
+            leader=None if self.leader is None else self.leader.known_at(moment),
+            funding=self.funding[settled <= moment] if len(self.funding) else self.funding,
+        )
 
     def at(self, timeframe: Timeframe, compute: Callable[[Bars], Floats]) -> Floats:
         """A value of a longer timeframe as it was known at the close of each bar."""
