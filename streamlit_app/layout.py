@@ -6,6 +6,7 @@ is, or through `formats.literal`.
 
 import functools
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from trading_pipelines.store.read_models.sessions import SessionSummary
 
 _log = logging.getLogger(__name__)
 _HEADER_PX, _ROW_PX = 34, 33
+_RETRY_SECONDS = 5
 _STALE_AFTER = 60
 """Seconds without a heartbeat after which a service is called silent."""
 
@@ -57,8 +59,11 @@ def header(title: str, explanation: str) -> None:
 
 
 @contextmanager
-def friendly_errors() -> Iterator[None]:
-    """Turn every failure into a sentence and what to do; the details go to the log."""
+def friendly_errors(*, retry: bool = True) -> Iterator[None]:
+    """Turn every failure into a sentence and what to do; the details go to the log.
+
+    With `retry` the whole page is drawn again once the database answers; a live part repeats itself anyway.
+    """
     try:
         yield
     except DatabaseUnavailableError as error:
@@ -71,7 +76,8 @@ def friendly_errors() -> Iterator[None]:
         )
         st.code("trading db start", language="bash")
         st.caption(f"{formats.literal(error)}. This page tries again every few seconds.")
-        _retry()
+        if retry:
+            _draw_again_once_answered(time.monotonic())
     except UserError as error:
         st.error(formats.literal(error), title="A setting needs attention", icon=":material/settings_alert:")
     except Exception:
@@ -84,8 +90,10 @@ def friendly_errors() -> Iterator[None]:
         )
 
 
-@st.fragment(run_every=5)
-def _retry() -> None:
+@st.fragment(run_every=_RETRY_SECONDS)
+def _draw_again_once_answered(failed_at: float) -> None:
+    if time.monotonic() - failed_at < _RETRY_SECONDS / 2:
+        return
     try:
         queries.platform_status()
     except UserError:
@@ -100,7 +108,7 @@ def live(seconds: float) -> Callable[[Callable[..., None]], Callable[..., None]]
         @st.fragment(run_every=seconds)
         @functools.wraps(draw)
         def drawn(*args: Any, **kwargs: Any) -> None:
-            with friendly_errors():
+            with friendly_errors(retry=False):
                 draw(*args, **kwargs)
 
         return drawn

@@ -135,7 +135,8 @@ def _trends(hourly: pd.DataFrame, prices: pd.DataFrame) -> pd.DataFrame:
     now = {key: (price, at) for key, price, at in zip(prices.index, prices["price"], prices["price_at"], strict=True)}
     rows = {key: _trend(bars, *now[key]) for key, bars in hourly.groupby("instrument_id")}
     columns = ["candle_change", "candle_volume", "trend", "trend_gap", "spark"]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    trends = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    return trends.astype({"candle_change": "float64", "candle_volume": "float64", "trend_gap": "float64"})
 
 
 def _trend(bars: pd.DataFrame, price: float, price_at: pd.Timestamp) -> list[Any]:

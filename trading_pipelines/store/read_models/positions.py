@@ -8,8 +8,24 @@ import psycopg
 
 from trading_pipelines.store.connection import read_frame
 
+# The page of positions comes first: fills have no index by position, so they are read once and not per row.
 # Margin shrinks with the part that is still open; the result counts everything since entry.
 _POSITIONS = """
+with page as materialized (
+    select * from positions
+    where session_id = %(session)s and status = %(status)s
+    order by coalesce(closed_at, opened_at) desc
+    limit %(limit)s
+), filled as (
+    select position_id,
+           string_agg(f.kind, ' ' order by f.ts) filter (where starts_with(f.kind, 'TP')) as targets,
+           (sum(f.price * f.quantity) filter (where f.kind <> 'ENTRY')
+            / sum(f.quantity) filter (where f.kind <> 'ENTRY'))::float8 as exit_price
+    from fills f
+    join page using (position_id)
+    where f.session_id = %(session)s
+    group by 1
+)
 select p.position_id::text as position_id, p.signal_id::text as signal_id, i.symbol, p.side, p.status,
        p.quantity_initial::float8 as quantity_initial, p.quantity_open::float8 as quantity_open,
        p.quantity_protected::float8 as quantity_protected,
@@ -23,54 +39,49 @@ select p.position_id::text as position_id, p.signal_id::text as signal_id, i.sym
        p.fees::float8 as fees, p.funding::float8 as funding, p.slippage::float8 as slippage,
        (p.realised_pnl + p.unrealised_pnl - p.fees - p.funding)::float8 as net,
        f.exit_price, p.close_reason, p.opened_at, p.closed_at, p.updated_at
-from positions p
+from page p
 join instruments i using (instrument_id)
 left join signals s on s.signal_id = p.signal_id
-left join lateral (
-    select string_agg(kind, ' ' order by ts) filter (where starts_with(kind, 'TP')) as targets,
-           (sum(price * quantity) filter (where kind <> 'ENTRY')
-            / sum(quantity) filter (where kind <> 'ENTRY'))::float8 as exit_price
-    from fills where session_id = p.session_id and position_id = p.position_id
-) f on true
-where p.session_id = %(session)s and p.status = %(status)s
+left join filled f on f.position_id = p.position_id
+order by coalesce(p.closed_at, p.opened_at) desc, i.symbol
 """
-
-_POSITION_ORDER = {
-    "OPEN": "order by p.opened_at desc, i.symbol",
-    "CLOSED": "order by p.closed_at desc, i.symbol limit %(limit)s",
-}
 
 
 def open_positions(connection: psycopg.Connection[Any], session_id: UUID) -> pd.DataFrame:
     """Open positions, newest first; money in quote currency, `net` after fees and funding, `margin` of what is open."""
-    query = _POSITIONS + _POSITION_ORDER["OPEN"]
-    return read_frame(connection, query, {"session": session_id, "status": "OPEN"})
+    return read_frame(connection, _POSITIONS, {"session": session_id, "status": "OPEN", "limit": None})
 
 
 def closed_positions(connection: psycopg.Connection[Any], session_id: UUID, limit: int) -> pd.DataFrame:
     """Closed positions, the last closed first; the same columns as `open_positions`."""
-    query = _POSITIONS + _POSITION_ORDER["CLOSED"]
-    return read_frame(connection, query, {"session": session_id, "status": "CLOSED", "limit": limit})
+    return read_frame(connection, _POSITIONS, {"session": session_id, "status": "CLOSED", "limit": limit})
 
 
 # Slippage is what the fills paid against the price before slippage; positive is a cost.
 _ORDERS = """
+with page as materialized (
+    select * from orders
+    where session_id = %(session)s and (%(statuses)s::text[] is null or status = any(%(statuses)s))
+    order by created_at desc, client_order_id
+    limit %(limit)s
+), paid as (
+    select client_order_id,
+           (10000 * sum(case f.side when 'BUY' then 1 else -1 end * f.quantity * (f.price - f.reference_price))
+            / sum(f.quantity * f.reference_price))::float8 as slippage_bps
+    from fills f
+    join page using (client_order_id)
+    where f.session_id = %(session)s
+    group by 1
+)
 select o.client_order_id, i.symbol, o.leg, o.side, o.type, o.reduce_only, o.status, o.status_reason,
        o.quantity::float8 as quantity, o.filled_quantity::float8 as filled_quantity,
        o.trigger_price::float8 as trigger_price, o.requested_price::float8 as requested_price,
        o.average_price::float8 as average_price, o.fee::float8 as fee, o.created_at, o.updated_at,
-       f.slippage_bps
-from orders o
+       paid.slippage_bps
+from page o
 join instruments i using (instrument_id)
-left join lateral (
-    select (10000 * sum(case side when 'BUY' then 1 else -1 end * quantity * (price - reference_price))
-            / sum(quantity * reference_price))::float8 as slippage_bps
-    from fills where client_order_id = o.client_order_id and session_id = o.session_id
-) f on true
-where o.session_id = %(session)s
-  and (%(statuses)s::text[] is null or o.status = any(%(statuses)s))
+left join paid using (client_order_id)
 order by o.created_at desc, o.client_order_id
-limit %(limit)s
 """
 
 
