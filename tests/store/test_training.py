@@ -1,0 +1,159 @@
+"""Training, promotion, prediction and leak check on stored candles of a simulated market."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from trading_pipelines.adapters.sources.simulated import SimulatedSource
+from trading_pipelines.application.features import build_features
+from trading_pipelines.application.ingestion import ingest
+from trading_pipelines.application.leakcheck import check_features
+from trading_pipelines.application.prediction import explain, predict, record_outcomes
+from trading_pipelines.application.training import TrainingReport, train
+from trading_pipelines.domain.market.timeframe import Timeframe
+from trading_pipelines.domain.modelling.spec import TrainingSpec
+from trading_pipelines.domain.simulation.spec import SimulatedMarketSpec
+from trading_pipelines.errors import UserError
+from trading_pipelines.store.connection import Connection, connect
+
+SYMBOLS = ("BTCUSDT", "AVAXUSDT")
+END = datetime(2025, 6, 1, tzinfo=UTC)
+SPEC = TrainingSpec(train_days=30, test_days=4, folds=3, early_stopping_days=6, num_boost_round=40)
+
+
+@pytest.fixture(scope="module")
+def prepared(server_url: str, template: str) -> Iterator[str]:
+    with psycopg.connect(server_url, autocommit=True) as admin:
+        admin.execute(f"create database training_market template {template}")
+    url = make_conninfo(server_url, dbname="training_market")
+    source = SimulatedSource(SimulatedMarketSpec(symbols=SYMBOLS), clock=lambda: END)
+    with connect(url) as connection:
+        ingest(connection, source, SYMBOLS, Timeframe.M5, END - timedelta(days=75), END)
+        build_features(connection, "simulated", SYMBOLS, "15m", END - timedelta(days=45), END)
+    yield url
+    with psycopg.connect(server_url, autocommit=True) as admin:
+        admin.execute("drop database training_market with (force)")
+
+
+@pytest.fixture
+def market(server_url: str, prepared: str) -> Iterator[Connection]:
+    """A connection to a copy of the prepared market."""
+    with psycopg.connect(server_url, autocommit=True) as admin:
+        admin.execute("create database training_copy template training_market")
+    with connect(make_conninfo(server_url, dbname="training_copy")) as connection:
+        yield connection
+    with psycopg.connect(server_url, autocommit=True) as admin:
+        admin.execute("drop database training_copy with (force)")
+
+
+def _train(
+    connection: Connection, as_of: datetime = END - timedelta(days=4), spec: TrainingSpec = SPEC
+) -> TrainingReport:
+    return train(connection, "simulated", "AVAXUSDT", "15m", as_of, spec, force=True)
+
+
+def test_version_is_named_judged_and_remembered(market: Connection) -> None:
+    report = _train(market)
+    assert report.model_id == "AVAX_USDT_15m_20250528_000000"
+    assert report.folds == 3
+    assert 0.4 < report.metrics["auc"] < 0.75
+    again = _train(market)
+    assert (again.model_id, again.reused) == (report.model_id, True)
+    assert market.execute("select count(*) from model_versions").fetchone() == (1,)
+    assert market.execute("select count(*) from model_promotions").fetchone() == (1,)
+
+
+def test_interrupted_training_goes_on_with_the_missing_folds(market: Connection) -> None:
+    class InterruptedHereError(Exception):
+        pass
+
+    def stop_after_one(progress: object) -> None:
+        if progress.done == 1:  # type: ignore[attr-defined]  # a TrainingProgress
+            raise InterruptedHereError
+
+    with pytest.raises(InterruptedHereError):
+        train(market, "simulated", "AVAXUSDT", "15m", END, SPEC, on_progress=stop_after_one)
+    market.rollback()
+    assert market.execute("select count(*) from model_folds").fetchone() == (1,)
+    kept = market.execute("select created_at from model_folds").fetchone()
+    report = train(market, "simulated", "AVAXUSDT", "15m", END, SPEC)
+    assert report.folds == 3
+    assert market.execute("select min(created_at) from model_folds").fetchone() == kept
+
+
+def test_fold_never_learns_from_its_own_test_time(market: Connection) -> None:
+    _train(market)
+    embargo = timedelta(minutes=SPEC.embargo_minutes)
+    for until, test_from in market.execute("select train_until, test_from from model_folds").fetchall():
+        assert until + embargo < test_from
+
+
+def test_unearned_version_stays_out_of_production(market: Connection) -> None:
+    report = train(market, "simulated", "AVAXUSDT", "15m", END, SPEC.model_copy(update={"min_skill": 0.9}))
+    assert not report.promoted
+    assert "not promoted" in report.verdict
+    assert predict(market, "simulated", ["AVAXUSDT"], "15m", END - timedelta(days=1), END).without_model == (
+        "AVAXUSDT",
+    )
+
+
+def test_each_bar_is_predicted_by_the_version_of_its_time(market: Connection) -> None:
+    older = _train(market, END - timedelta(days=8))
+    newer = _train(market, END - timedelta(days=4))
+    predict(market, "simulated", ["AVAXUSDT"], "15m", END - timedelta(days=9), END)
+    rows = market.execute(
+        "select model_id, min(available_at), max(available_at) from predictions group by 1 order by 2"
+    ).fetchall()
+    quarter = timedelta(minutes=15)
+    assert rows == [
+        (older.model_id, END - timedelta(days=8), END - timedelta(days=4) - quarter),
+        (newer.model_id, END - timedelta(days=4), END),
+    ]
+    assert predict(market, "simulated", ["AVAXUSDT"], "15m", END - timedelta(days=9), END).rows == 0
+
+
+def test_outcomes_are_joined_once_they_are_known(market: Connection) -> None:
+    _train(market)
+    predict(market, "simulated", ["AVAXUSDT"], "15m", END - timedelta(days=2), END)
+    as_of = END - timedelta(days=1)
+    record_outcomes(market, "simulated", ["AVAXUSDT"], "15m", as_of, SPEC)
+    known, latest = market.execute("select count(outcome), max(outcome_at) from predictions").fetchone() or (0, None)
+    assert 60 < known < 97
+    assert latest is not None
+    assert latest <= as_of
+    before_their_bar = "select count(*) from predictions where outcome_at <= available_at"
+    assert market.execute(before_their_bar).fetchone() == (0,)
+
+
+def test_explanation_names_the_strongest_features(market: Connection) -> None:
+    report = _train(market)
+    (instrument_id,) = market.execute("select instrument_id from model_versions").fetchone() or (0,)
+    factors = explain(market, report.model_id, instrument_id, "15m", END - timedelta(hours=3))
+    sizes = [abs(v) for v in factors.values()]
+    assert len(factors) == 8
+    assert sizes == sorted(sizes, reverse=True)
+    assert "atr_14" not in factors
+
+
+def test_stored_features_pass_the_leak_check_and_a_changed_one_fails_it(market: Connection) -> None:
+    clean = check_features(market, "simulated", SYMBOLS, "15m", samples=12, seed=3)
+    assert (clean.checked, clean.leaks) == (24, {})
+    market.execute('update features_15m set "values"[3] = "values"[3] + 1e-4')
+    found = check_features(market, "simulated", SYMBOLS, "15m", samples=5, seed=3)
+    assert {leak.column for leak in found.leaks["AVAXUSDT"]} == {"ret_3"}
+    assert found.leaks["AVAXUSDT"][0].instants == 5
+
+
+def test_day_built_alone_equals_the_day_built_with_all_others(market: Connection) -> None:
+    day = END - timedelta(days=3)
+    report = build_features(market, "simulated", SYMBOLS, "15m", day, day + timedelta(days=1))
+    assert report.rows == 2 * 96
+    assert check_features(market, "simulated", SYMBOLS, "15m", 20, 1, day, day + timedelta(days=1)).leaks == {}
+
+
+def test_too_little_history_says_how_much_there_is(market: Connection) -> None:
+    with pytest.raises(UserError, match=r"AVAXUSDT: \d+ days of usable 15m candles before 2025-03-25"):
+        _train(market, datetime(2025, 3, 25, tzinfo=UTC))
