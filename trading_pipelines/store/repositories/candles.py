@@ -4,7 +4,8 @@ The SQL here is the only place where bars add up to longer ones in the database.
 """
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,14 +17,12 @@ from psycopg.types.range import Range
 from trading_pipelines.domain.market.candles import CANDLE_COLUMNS
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.store.connection import read_frame
-from trading_pipelines.store.copy import PgType, UpsertCount, upsert
+from trading_pipelines.store.copy import PgType, UpsertCount, read_columns, upsert
 
-_TYPES = {
-    "instrument_id": PgType.INT4,
-    "ts": PgType.TIMESTAMPTZ,
-    **dict.fromkeys(CANDLE_COLUMNS[1:], PgType.FLOAT8),
-    "available_at": PgType.TIMESTAMPTZ,
-}
+_CANDLE_TYPES = {"ts": PgType.TIMESTAMPTZ, **dict.fromkeys(CANDLE_COLUMNS[1:], PgType.FLOAT8)}
+_TYPES = {"instrument_id": PgType.INT4, **_CANDLE_TYPES, "available_at": PgType.TIMESTAMPTZ}
+
+_TICK = timedelta(microseconds=1)
 
 Span = tuple[datetime, datetime]
 
@@ -58,62 +57,76 @@ def derive(
 
     A bucket exists as soon as the whole of it is covered: asked for and answered. It is then made of the
     bars that exist, whatever the source lacks; without any bar there is no bucket. What has not
-    changed is not written.
+    changed is not written. All happens in one statement, in which each timeframe adds up the one before it.
 
     Returns
     -------
     dict
         Rows inserted or changed, per timeframe.
     """
-    return {target: _derive(connection, list(instrument_ids), base, target, start, end) for target in base.longer()}
+    targets = base.longer()
+    if not targets:
+        return {}
+    steps = [
+        sql.SQL(_DERIVE).format(
+            rolled=sql.Identifier(f"rolled_{target}"),
+            written=sql.Identifier(f"written_{target}"),
+            previous=sql.Identifier("bars" if previous is base else f"rolled_{previous}"),
+            table=sql.Identifier(table_name(target)),
+            length=sql.Literal(target.delta),
+        )
+        for previous, target in pairwise((base, *targets))
+    ]
+    counts = sql.SQL(", ").join(
+        sql.SQL("(select count(*) from {})").format(sql.Identifier(f"written_{target}")) for target in targets
+    )
+    statement = sql.SQL("{} {} select {}").format(
+        sql.SQL(_BARS).format(base=sql.Identifier(table_name(base))), sql.SQL("").join(steps), counts
+    )
+    # Every bucket that the span touches is built from all of its bars, for the longest one aligns with all others.
+    longest = targets[-1]
+    arguments = {
+        "ids": list(instrument_ids),
+        "timeframe": base.value,
+        "start": longest.floor(start),
+        "end": longest.floor(end - _TICK) + longest.delta,
+    }
+    row = connection.execute(statement, arguments).fetchone()
+    return dict(zip(targets, row or (), strict=True))
 
 
-_DERIVE = """
-insert into {target} as stored (instrument_id, ts, open, high, low, close, volume, available_at)
-select bucket.*, bucket.ts + %(length)s
-from (
-    select instrument_id, date_bin(%(length)s, ts, 'epoch') as ts,
-           (array_agg(open order by ts))[1], max(high), min(low), (array_agg(close order by ts))[count(*)],
-           sum(volume order by ts)
-    from {base}
-    where instrument_id = any(%(ids)s)
-      and ts >= date_bin(%(length)s, %(start)s, 'epoch')
-      and ts < date_bin(%(length)s, %(end)s - interval '1 microsecond', 'epoch') + %(length)s
-    group by 1, 2
-) bucket
-join (
+_BARS = """
+with asked as (
     select instrument_id, range_agg(covered) as covered
     from ohlcv_coverage
     where instrument_id = any(%(ids)s) and timeframe = %(timeframe)s
     group by 1
-) asked using (instrument_id)
-where asked.covered @> tstzrange(bucket.ts, bucket.ts + %(length)s)
-on conflict (instrument_id, ts) do update set
-    open = excluded.open, high = excluded.high, low = excluded.low, close = excluded.close, volume = excluded.volume
-where (stored.open, stored.high, stored.low, stored.close, stored.volume)
-    is distinct from (excluded.open, excluded.high, excluded.low, excluded.close, excluded.volume)
+), bars as (
+    select instrument_id, ts, open, high, low, close, volume
+    from {base}
+    where instrument_id = any(%(ids)s) and ts >= %(start)s and ts < %(end)s
+)
 """
-
-
-def _derive(
-    connection: psycopg.Connection[Any],
-    instrument_ids: list[int],
-    base: Timeframe,
-    target: Timeframe,
-    start: datetime,
-    end: datetime,
-) -> int:
-    statement = sql.SQL(_DERIVE).format(
-        target=sql.Identifier(table_name(target)), base=sql.Identifier(table_name(base))
-    )
-    arguments = {
-        "ids": instrument_ids,
-        "timeframe": base.value,
-        "length": target.delta,
-        "start": start,
-        "end": end,
-    }
-    return connection.execute(statement, arguments).rowcount
+_DERIVE = """
+, {rolled} as materialized (
+    select instrument_id, date_bin({length}, ts, 'epoch') as ts, (array_agg(open order by ts))[1] as open,
+           max(high) as high, min(low) as low, (array_agg(close order by ts))[count(*)] as close,
+           sum(volume order by ts) as volume
+    from {previous}
+    group by 1, 2
+), {written} as (
+    insert into {table} as stored (instrument_id, ts, open, high, low, close, volume, available_at)
+    select bucket.*, bucket.ts + {length}
+    from {rolled} bucket join asked using (instrument_id)
+    where asked.covered @> tstzrange(bucket.ts, bucket.ts + {length})
+    on conflict (instrument_id, ts) do update set
+        open = excluded.open, high = excluded.high, low = excluded.low, close = excluded.close,
+        volume = excluded.volume
+    where (stored.open, stored.high, stored.low, stored.close, stored.volume)
+        is distinct from (excluded.open, excluded.high, excluded.low, excluded.close, excluded.volume)
+    returning 1
+)
+"""
 
 
 def read_candles(
@@ -124,11 +137,13 @@ def read_candles(
     end: datetime,
 ) -> pd.DataFrame:
     """Candles that open in [start, end), ascending: ts, open, high, low, close, volume."""
-    statement = f"""
+    query = f"""
         select ts, open, high, low, close, volume from {table_name(timeframe)}
         where instrument_id = %(id)s and ts >= %(start)s and ts < %(end)s order by ts
     """
-    return read_frame(connection, statement, {"id": instrument_id, "start": start, "end": end})
+    with connection.cursor() as cursor:
+        columns = read_columns(cursor, query, {"id": instrument_id, "start": start, "end": end}, _CANDLE_TYPES)
+    return pd.DataFrame({**columns, "ts": pd.DatetimeIndex(columns["ts"], tz="UTC")})
 
 
 def latest_bars(
