@@ -1,0 +1,45 @@
+"""Which commands there are.
+
+Belongs here: assembling the groups of commands. Does not belong here: imports of what they do; `trading --help` answers
+at once because each command loads what it needs when it runs.
+"""
+
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from trading_pipelines.cli import database, kill, market_data, models, platform, replay, status
+from trading_pipelines.cli.failures import show_tracebacks
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="From market data to executed trades. Settings are variables TRADING_..., see .env.example.",
+)
+app.command("up")(platform.up)
+app.command("status")(status.status)
+app.command("ingest")(market_data.ingest)
+app.command("train")(models.train)
+app.command("replay")(replay.replay)
+app.add_typer(kill.app, name="kill")
+app.add_typer(database.app, name="db")
+app.command("service")(platform.service)
+app.command("env")(platform.env)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(version("trading-pipelines"))
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug logs.")] = False,
+    _version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+    ] = False,
+) -> None:
+    show_tracebacks(debug)

@@ -1,0 +1,74 @@
+"""`trading kill`: the kill switch."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from trading_pipelines.cli.context import Json, prepare
+from trading_pipelines.cli.output import print_json
+from trading_pipelines.errors import UserError
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from trading_pipelines.application.kill_switch import KillState, KillSwitch
+    from trading_pipelines.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, help="Stop all new orders, whatever else is down.")
+Reason = Annotated[str, typer.Option(help="Kept with the switch, for whoever asks later.")]
+
+
+@app.command("on")
+def engage(
+    reason: Reason = "engaged from the command line",
+    flatten: Annotated[bool, typer.Option("--flatten", help="Close every open position as well.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Stop new orders and cancel waiting entries; works without the database."""
+    _show(_switch(prepare()).engage(reason, flatten=flatten), as_json)
+
+
+@app.command("off")
+def release(reason: Reason = "released from the command line", as_json: Json = False) -> None:
+    """Allow trading again."""
+    from trading_pipelines.services.database import ready_database
+
+    settings = prepare()
+    with ready_database(settings):
+        state = _switch(settings).release(reason)
+    _show(state, as_json)
+
+
+@app.command("status")
+def state(as_json: Json = False) -> None:
+    """Say whether it is engaged, and why."""
+    from trading_pipelines.services.database import ready_database
+
+    settings = prepare()
+    with ready_database(settings):
+        found = _switch(settings).state()
+    _show(found, as_json)
+
+
+def _switch(settings: "Settings") -> "KillSwitch":
+    import psycopg
+
+    from trading_pipelines.application.kill_switch import KillSwitch
+    from trading_pipelines.store.connection import connect, resolve_url
+
+    def open_connection() -> "psycopg.Connection[Any]":
+        # The switch expects the driver's own error, and goes on with its file.
+        try:
+            return connect(resolve_url(settings), application_name="kill")
+        except UserError as error:
+            raise psycopg.OperationalError(str(error)) from error
+
+    return KillSwitch(settings.data_dir, open_connection)
+
+
+def _show(state: "KillState", as_json: bool) -> None:
+    if as_json:
+        print_json({"kill_switch": state})
+        return
+    extra = ", closing all positions" if state.engaged and state.flatten else ""
+    typer.echo(f"{'ENGAGED' if state.engaged else 'released'}: {state.reason}{extra}")

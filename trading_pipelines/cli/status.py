@@ -1,0 +1,119 @@
+"""`trading status`: what runs, how fresh the data is, whether trading is stopped."""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from trading_pipelines.cli.context import Json, prepare
+from trading_pipelines.cli.output import print_json, print_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from trading_pipelines.settings import Settings
+
+STALE_AFTER_S = 30.0
+"""A service without a heartbeat for so long is taken for dead."""
+
+
+def status(as_json: Json = False) -> None:
+    """Show the state of the platform; starts nothing."""
+    from trading_pipelines.services.supervisor import running_process
+
+    settings = prepare()
+    found: dict[str, Any] = {"platform": {"process": running_process(settings), "data_dir": settings.data_dir}}
+    found |= _database(settings)
+    if as_json:
+        print_json(found)
+    else:
+        _show(found)
+
+
+def _database(settings: "Settings") -> dict[str, Any]:
+    import psycopg
+
+    from trading_pipelines.errors import UserError
+    from trading_pipelines.store.connection import connect, resolve_url
+    from trading_pipelines.store.migrate import pending
+    from trading_pipelines.store.read_models.sessions import list_sessions
+    from trading_pipelines.store.read_models.status import newest_candles, platform_status, source_status
+
+    try:
+        url = resolve_url(settings)
+        missing = pending(url)
+        if missing:
+            return {"database": {"running": True, "pending_migrations": missing}}
+        with connect(url, application_name="status") as connection:
+            state = platform_status(connection)
+            return {
+                "database": {"running": True, "pending_migrations": []},
+                "kill_switch": {"engaged": state.kill_engaged, "reason": state.kill_reason},
+                "services": _records(state.services, "service", "age_seconds", "started_at"),
+                "candles": _freshness(newest_candles(connection)),
+                "problems": _problems(source_status(connection)),
+                "sessions": [
+                    {"name": s.name, "mode": s.mode, "status": s.status, "exchange": s.exchange, "clock": s.clock}
+                    for s in list_sessions(connection)
+                ],
+            }
+    except (UserError, psycopg.Error) as error:
+        return {"database": {"running": False, "reason": str(error).strip()}}
+
+
+def _records(frame: "pd.DataFrame", *columns: str) -> list[dict[str, Any]]:
+    rows: list[dict[Any, Any]] = frame.to_dict("records")
+    return [{name: row[name] for name in columns} for row in rows]
+
+
+def _freshness(newest: "pd.DataFrame") -> list[dict[str, Any]]:
+    """Per exchange and timeframe: the closes of the first and of the last symbol, and how late the last one is."""
+    now = datetime.now(UTC)
+    closes: dict[tuple[str, str], list[datetime]] = {}
+    for row in _records(newest, "exchange", "timeframe", "closed_at"):
+        closes.setdefault((row["exchange"], row["timeframe"]), []).append(row["closed_at"].to_pydatetime())
+    return [
+        {
+            "exchange": exchange,
+            "timeframe": timeframe,
+            "symbols": len(found),
+            "newest_close": max(found),
+            "oldest_close": min(found),
+            "lag_seconds": (now - min(found)).total_seconds(),
+        }
+        for (exchange, timeframe), found in closes.items()
+    ]
+
+
+def _problems(sources: "pd.DataFrame") -> list[dict[str, Any]]:
+    rows = _records(sources, "exchange", "symbol", "dataset", "last_error", "last_error_at")
+    return [row for row in rows if isinstance(row["last_error"], str)]
+
+
+def _show(found: dict[str, Any]) -> None:
+    process = found["platform"]["process"]
+    typer.echo(f"platform   {f'running (process {process})' if process else 'not running: `trading up` starts it'}")
+    database = found["database"]
+    typer.echo(f"database   {'running' if database['running'] else 'not running'}")
+    if database.get("pending_migrations"):
+        typer.echo(f"           lacks {', '.join(database['pending_migrations'])}: run `trading db migrate`")
+    if "kill_switch" not in found:
+        return
+    switch = found["kill_switch"]
+    typer.echo(f"kill       {'ENGAGED: ' + switch['reason'] if switch['engaged'] else 'released'}")
+    services = [
+        (s["service"], "alive" if s["age_seconds"] < STALE_AFTER_S else "silent", s["age_seconds"])
+        for s in found["services"]
+    ]
+    print_table("Services", ("service", "state", "seconds ago"), services)
+    candles = [
+        (c["exchange"], c["timeframe"], c["symbols"], c["newest_close"], c["lag_seconds"] / 60)
+        for c in found["candles"]
+    ]
+    print_table("Newest candles", ("exchange", "timeframe", "symbols", "closed", "lag (min)"), candles)
+    print_table(
+        "Source errors", ("exchange", "symbol", "dataset", "error"), [tuple(p.values())[:4] for p in found["problems"]]
+    )
+    print_table(
+        "Sessions", ("name", "mode", "status", "exchange", "clock"), [tuple(s.values()) for s in found["sessions"]]
+    )
