@@ -6,7 +6,7 @@ not belong here: stops and targets that trigger, which are orders on the exchang
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -70,8 +70,9 @@ def manage_at_close(
 ) -> ManagementReport:
     """Apply rules 7 and 8 of the execution model at a close; `synchronise` has run before.
 
-    Stops trail, equity is marked at the closes, then exits are sent: those in `exits`, and all positions when the
-    drawdown has reached its limit. A repeated call for the same close changes nothing.
+    Stops trail, equity is marked at the closes, then exits are sent: those in `exits`, those of positions held
+    beyond the time limit, and all when the drawdown has reached its limit; then waiting entries are cancelled as
+    well. A repeated call for the same close changes nothing.
 
     Parameters
     ----------
@@ -87,11 +88,10 @@ def manage_at_close(
     )
     closed_at = max((bar.closed_at for bar in bars.values()), default=as_of)
     marked = _mark_equity(connection, session, exchange.fetch_balance(), held, bars, closed_at)
-    wanted = {decision.instrument_id: decision.reason for decision in exits}
-    if held:
-        with committed(connection):
-            if must_close_all(portfolio_view(connection, session, closed_at), session.limits):
-                wanted = {position.instrument_id: "DRAWDOWN" for position in held} | wanted
+    wanted = _overdue(session, held, closed_at) | {decision.instrument_id: decision.reason for decision in exits}
+    if held and _drawdown_reached(connection, session, closed_at):
+        wanted |= {position.instrument_id: "DRAWDOWN" for position in held}
+        _cancel_entries(connection, session, exchange, as_of)
     leaving = [
         position.position_id
         for position in held
@@ -134,6 +134,20 @@ def enforce_kill_switch(
             sent = close_position(connection, session, exchange, position, "KILL_SWITCH", as_of)
             done += sent is Sent.PLACED
     return done
+
+
+def _overdue(session: TradingSession, held: Sequence[OpenPosition], closed_at: datetime) -> dict[int, str]:
+    """Positions that have been open for as long as the rules allow."""
+    hours = session.execution.max_holding_hours
+    if hours is None:
+        return {}
+    limit = timedelta(hours=hours)
+    return {p.instrument_id: "TIME_LIMIT" for p in held if closed_at - p.opened_at >= limit}
+
+
+def _drawdown_reached(connection: psycopg.Connection[Any], session: TradingSession, closed_at: datetime) -> bool:
+    with committed(connection):
+        return must_close_all(portfolio_view(connection, session, closed_at), session.limits)
 
 
 def _trail(

@@ -51,6 +51,7 @@ class OpenPosition:
     liquidation_price: Decimal
     mark_price: Decimal
     price_step: Decimal
+    opened_at: datetime
     target_filled: bool
     exit_pending: bool
 
@@ -156,7 +157,7 @@ def _open_position(**row: Any) -> OpenPosition:
 _OPEN = """
     select p.position_id, p.instrument_id, i.symbol, p.signal_id, p.side, p.quantity_initial, p.quantity_open,
            p.quantity_protected, p.entry_price, p.entry_margin, p.stop_price, p.initial_stop_price,
-           p.liquidation_price, p.mark_price, i.price_step,
+           p.liquidation_price, p.mark_price, i.price_step, p.opened_at,
            exists (select from fills f where f.session_id = p.session_id and f.position_id = p.position_id
                    and f.kind in ('TP1', 'TP2', 'TP3')) as target_filled,
            exists (select from orders o where o.position_id = p.position_id and o.leg = 'EXIT'

@@ -1,0 +1,372 @@
+"""Whatever dies in the order path: afterwards one entry on the exchange, and no position without its stop."""
+
+import multiprocessing
+import os
+import signal as os_signal
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+import pytest
+from trading_world import BAR, T0, World, build_world
+
+from trading_pipelines.adapters.exchanges.base import ExchangeUnavailable, OutcomeUnknown
+from trading_pipelines.adapters.exchanges.paper import PaperExchange
+from trading_pipelines.application.execution import ExecutionReport, execute_signals, resolve_pending, synchronise
+from trading_pipelines.application.monitor import BarClose, ExitDecision, manage_at_close
+from trading_pipelines.domain.execution.session import TradingSession
+from trading_pipelines.store.connection import Connection, connect
+
+Step = Callable[[Connection, World, PaperExchange], Any]
+
+BARS = [(100, 102.5, 99.5, 102.2), (102.2, 103, 101.8, 102.8), (102.8, 103, 101.9, 102.9), (102.9, 103, 102, 102.5)]
+"""TP1 in the first bar, then the stop trails; the position is closed by an exit at the open of the last."""
+
+
+class Crash(BaseException):
+    """The process is gone: no handler may run, and the connection is closed before it is raised."""
+
+
+@dataclass
+class Fault:
+    """Let a connection die right before its n-th statement.
+
+    Every boundary is met that way: a death after a statement but before its commit undoes the statement, and one
+    after the commit comes before the next statement.
+    """
+
+    statement: int = 0
+    count: int = 0
+
+    def pass_by(self, connection: psycopg.Connection[Any]) -> None:
+        self.count += 1
+        if self.count == self.statement:
+            connection.close()
+            raise Crash
+
+
+class MortalCursor(psycopg.Cursor[Any]):
+    """A cursor whose connection dies where its `Fault` says."""
+
+    def execute(self, *args: Any, **options: Any) -> "MortalCursor":
+        self.connection.fault.pass_by(self.connection)  # type: ignore[attr-defined]
+        super().execute(*args, **options)
+        return self
+
+    def executemany(self, *args: Any, **options: Any) -> None:
+        self.connection.fault.pass_by(self.connection)  # type: ignore[attr-defined]
+        super().executemany(*args, **options)
+
+
+def mortal_connection(database: str, fault: Fault) -> Connection:
+    connection = connect(database, cursor_factory=MortalCursor)
+    connection.fault = fault  # type: ignore[attr-defined]
+    return connection
+
+
+# The life of one trade as the steps that a driver takes
+
+
+def execute(connection: Connection, world: World, exchange: PaperExchange) -> ExecutionReport:
+    return execute_signals(connection, world.session, exchange, T0, quotes=world.quotes(), kill=None)
+
+
+def bar(index: int, *exits: ExitDecision) -> list[Step]:
+    """One bar passes, fills are taken over, and its close is managed."""
+    close = T0 + (index + 1) * BAR
+
+    def pass_bar(_: Connection, world: World, exchange: PaperExchange) -> None:
+        World(world.connection, world.session, exchange, world.ids).bar(index, *BARS[index])
+
+    def sync(connection: Connection, world: World, exchange: PaperExchange) -> None:
+        synchronise(connection, world.session, exchange, close)
+
+    def manage(connection: Connection, world: World, exchange: PaperExchange) -> None:
+        closes = {world.ids["BTCUSDT"]: BarClose(close - BAR, close, BARS[index][3], 1.0)}
+        leaving = [ExitDecision(world.ids["BTCUSDT"], exit_.reason) for exit_ in exits]
+        manage_at_close(connection, world.session, exchange, closes, close, exits=leaving)
+
+    return [pass_bar, sync, manage]
+
+
+LIFE: list[Step] = [execute, *bar(0), *bar(1), *bar(2, ExitDecision(0, "TEST")), *bar(3)]
+
+
+def live(database: str, world: World, steps: list[Step], fault: Fault) -> int:
+    """Take the steps until the fault strikes; how many were completed."""
+    connection = mortal_connection(database, fault)
+    exchange = PaperExchange(connection, world.session.session_id, world.session.execution)
+    done = 0
+    try:
+        for step in steps:
+            step(connection, world, exchange)
+            done += 1
+    except (Crash, psycopg.OperationalError):
+        assert connection.closed, "only the fault may end the life of a trade"
+    finally:
+        connection.close()
+    return done
+
+
+def go_on(database: str, world: World, done: int) -> None:
+    """Start again as a new process does: resolve, then repeat the step that was cut off, and the rest."""
+    with connect(database) as connection:
+        exchange = PaperExchange(connection, world.session.session_id, world.session.execution)
+        as_of = T0 if done == 0 else T0 + ((done - 1) // 3) * BAR
+        assert resolve_pending(connection, world.session, exchange, as_of) == 0
+        for step in LIFE[done:]:
+            step(connection, world, exchange)
+
+
+def history(world: World) -> list[list[tuple[Any, ...]]]:
+    """What must be the same whether or not something died on the way; ids differ from trade to trade."""
+    session = world.session.session_id
+    return [
+        world.rows(
+            "select kind, ts, side, quantity, price, fee, realised_pnl from fills where session_id = %s "
+            "order by sequence",
+            session,
+        ),
+        world.rows(
+            "select status, close_reason, quantity_open, realised_pnl, fees, funding, stop_price, opened_at, closed_at "
+            "from positions where session_id = %s",
+            session,
+        ),
+        world.rows("select ts, equity, cash, margin, peak from equity where session_id = %s order by ts", session),
+        world.rows("select status from signals where session_id = %s", session),
+        world.rows("select cash from paper_accounts where session_id = %s", session),
+        world.rows(
+            "select leg, count(*) from paper_orders where session_id = %s and leg = 'ENTRY' group by 1", session
+        ),
+        world.rows(
+            "select leg, status, count(*) from orders where session_id = %s and status in "
+            "('INTENT', 'SENT', 'UNKNOWN', 'ACCEPTED', 'PARTIALLY_FILLED') group by 1, 2",
+            session,
+        ),
+    ]
+
+
+def unprotected_on_exchange(world: World) -> list[tuple[Any, ...]]:
+    return world.rows(
+        "select p.instrument_id from paper_positions p where p.session_id = %s and not exists (select from "
+        "paper_orders o where o.session_id = p.session_id and o.instrument_id = p.instrument_id and o.leg = 'STOP' "
+        "and o.status = 'OPEN' and o.quantity = p.quantity)",
+        world.session.session_id,
+    )
+
+
+def new_world(connection: Connection) -> World:
+    world = build_world(connection)
+    world.signal()
+    return world
+
+
+def test_trade_without_faults_has_the_expected_history(connection: Connection, database: str) -> None:
+    world = new_world(connection)
+
+    assert live(database, world, LIFE, Fault()) == len(LIFE)
+
+    fills, positions, equity, signals, _, entries, pending = history(world)
+    assert [fill[0] for fill in fills] == ["ENTRY", "TP1", "EXIT"]
+    assert positions[0][:3] == ("CLOSED", "TEST", 0)
+    assert len(equity) == 4
+    assert (signals, entries, pending) == ([("CLOSED",)], [("ENTRY", 1)], [])
+
+
+def test_death_at_every_statement_leaves_one_entry_and_the_same_history(connection: Connection, database: str) -> None:
+    undisturbed = new_world(connection)
+    counter = Fault()
+    live(database, undisturbed, LIFE, counter)
+    expected = history(undisturbed)
+    assert counter.count > 100
+
+    for statement in range(1, counter.count + 1):
+        world = new_world(connection)
+        done = live(database, world, LIFE, Fault(statement))
+        where = f"died before statement {statement} of {counter.count}"
+        assert unprotected_on_exchange(world) == [], where
+
+        go_on(database, world, done)
+
+        assert history(world) == expected, where
+
+
+# Replies that are lost
+
+
+class Flaky:
+    """An exchange whose n-th request of a kind fails, before or after the exchange has acted on it."""
+
+    def __init__(self, exchange: PaperExchange, method: str, error: type[Exception], *, after: bool) -> None:
+        self._exchange = exchange
+        self._method = method
+        self._error = error
+        self._after = after
+        self.struck = False
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._exchange, name)
+        if name != self._method or self.struck:
+            return method
+
+        def fail(*args: Any) -> None:
+            self.struck = True
+            if self._after:
+                method(*args)
+            raise self._error("no reply")
+
+        return fail
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_lost_reply_to_the_bracket_is_resolved_by_asking(connection: Connection, after: bool) -> None:
+    world = new_world(connection)
+    flaky: Any = Flaky(world.exchange, "create_bracket", OutcomeUnknown, after=after)
+
+    first = execute(connection, world, flaky)
+    [(status, count)] = world.rows("select status, count(*) from orders group by 1")
+    second = execute(connection, world, flaky)
+
+    assert (len(first.unresolved), status, count) == (1, "UNKNOWN", 5)
+    assert len(second.executed) == (0 if after else 1)
+    assert world.rows("select leg, status from orders where status <> 'ACCEPTED'") == []
+    assert world.rows("select count(*) from paper_orders where leg = 'ENTRY'") == [(1,)]
+    assert world.rows("select status from signals") == [("EXECUTED",)]
+
+
+def test_nothing_new_is_sent_while_an_order_is_unresolved(connection: Connection) -> None:
+    world = new_world(connection)
+    execute(connection, world, Flaky(world.exchange, "create_bracket", OutcomeUnknown, after=True))  # type: ignore[arg-type]
+    world.signal("ETHUSDT")
+    silent: Any = Flaky(world.exchange, "fetch_order", OutcomeUnknown, after=False)
+
+    report = execute(connection, world, silent)
+
+    assert report.blocked == "5 earlier orders are unresolved"
+    assert world.rows("select count(*) from orders") == [(5,)]
+
+
+@pytest.mark.parametrize("method", ["create_bracket", "fetch_order"])
+def test_exchange_out_of_reach_delays_and_doubles_nothing(connection: Connection, method: str) -> None:
+    world = new_world(connection)
+    flaky: Any = Flaky(world.exchange, method, ExchangeUnavailable, after=False)
+
+    execute(connection, world, flaky)
+    execute(connection, world, flaky)
+
+    assert world.rows("select status from signals") == [("EXECUTED",)]
+    assert world.rows("select count(*) from paper_orders where leg = 'ENTRY'") == [(1,)]
+
+
+@pytest.mark.parametrize("error", [OutcomeUnknown, ExchangeUnavailable])
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("method", ["replace_order", "create_order"])
+def test_lost_reply_to_a_moved_stop_or_an_exit_leaves_the_position_protected(
+    connection: Connection, method: str, after: bool, error: type[Exception]
+) -> None:
+    world = new_world(connection)
+    flaky: Any = Flaky(world.exchange, method, error, after=after and error is OutcomeUnknown)
+
+    for number, step in enumerate(LIFE):
+        step(connection, world, flaky)
+        assert unprotected_on_exchange(world) == []
+        resolve_pending(connection, world.session, flaky, T0 + ((number + 2) // 3) * BAR)
+
+    assert flaky.struck
+    [(status, reason)] = world.rows("select status, close_reason from positions")
+    assert (status, reason) == ("CLOSED", "TEST")
+    assert world.rows("select kind from fills order by sequence") == [("ENTRY",), ("TP1",), ("EXIT",)]
+
+
+# Two at once, and real deaths
+
+
+def test_two_workers_at_once_make_one_bracket_per_signal(connection: Connection, database: str) -> None:
+    world = new_world(connection)
+    world.signal("ETHUSDT")
+    together = threading.Barrier(4)
+    reports: list[ExecutionReport] = []
+
+    def work() -> None:
+        with connect(database) as own:
+            exchange = PaperExchange(own, world.session.session_id, world.session.execution)
+            together.wait()
+            reports.append(execute(own, world, exchange))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(len(report.executed) for report in reports) == [0, 0, 0, 2]
+    assert world.rows("select instrument_id, count(*) from paper_orders where leg = 'ENTRY' group by 1 order by 1") == [
+        (world.ids["BTCUSDT"], 1),
+        (world.ids["ETHUSDT"], 1),
+    ]
+    assert world.rows("select distinct status from orders") == [("ACCEPTED",)]
+
+
+def test_resolving_leaves_the_orders_of_a_busy_worker_alone(connection: Connection, database: str) -> None:
+    world = new_world(connection)
+    seen: list[int] = []
+
+    class Busy(Flaky):
+        def __getattr__(self, name: str) -> Any:
+            if name == "create_bracket":
+                with connect(database) as other:
+                    second = PaperExchange(other, world.session.session_id, world.session.execution)
+                    seen.append(resolve_pending(other, world.session, second, T0))
+            return super().__getattr__(name)
+
+    busy: Any = Busy(world.exchange, "nothing", OutcomeUnknown, after=False)
+
+    assert len(execute(connection, world, busy).executed) == 1
+    assert seen == [5]
+
+
+def _die_while_sending(database: str, session: TradingSession, quotes: dict[int, float], after: bool) -> None:
+    """Run in a process of its own, which kills itself while the bracket is being sent."""
+
+    class Deadly(Flaky):
+        def __getattr__(self, name: str) -> Any:
+            method = super().__getattr__(name)
+            if name != "create_bracket":
+                return method
+
+            def die(*args: Any) -> None:
+                if after:
+                    method(*args)
+                os.kill(os.getpid(), os_signal.SIGKILL)
+
+            return die
+
+    connection = connect(database)
+    exchange = PaperExchange(connection, session.session_id, session.execution)
+    deadly: Any = Deadly(exchange, "nothing", OutcomeUnknown, after=False)
+    execute_signals(connection, session, deadly, T0, quotes=quotes, kill=None)
+
+
+@pytest.fixture(params=[False, True], ids=["before", "after"])
+def killed_world(connection: Connection, database: str, request: pytest.FixtureRequest) -> World:
+    """A world in which a process was killed with signal 9 before or after the exchange had the bracket."""
+    world = new_world(connection)
+    process = multiprocessing.get_context("spawn").Process(
+        target=_die_while_sending, args=(database, world.session, world.quotes(), request.param)
+    )
+    process.start()
+    process.join()
+    assert process.exitcode == -os_signal.SIGKILL
+    return world
+
+
+def test_killed_process_is_followed_by_one_that_goes_on(killed_world: World, connection: Connection) -> None:
+    assert killed_world.rows("select distinct status from orders") == [("SENT",)]
+
+    execute(connection, killed_world, killed_world.exchange)
+
+    assert killed_world.rows("select count(*) from paper_orders where leg = 'ENTRY'") == [(1,)]
+    assert killed_world.rows("select distinct status from orders") == [("ACCEPTED",)]
+    assert killed_world.rows("select status from signals") == [("EXECUTED",)]
