@@ -145,9 +145,9 @@ def update_tickers(connection: Connection, source: MarketDataSource, symbols: Se
     """Store the newest quotes and commit; how many there were. Symbols that are not stored are left out."""
     with connection.transaction():
         stored = instruments.by_symbol(connection, source.exchange)
-        known = [symbol for symbol in symbols or stored if symbol in stored]
-        quotes = {stored[ticker.symbol].instrument_id: ticker for ticker in source.tickers(known)}
-        tickers.save(connection, quotes)
+    quotes = source.tickers([symbol for symbol in symbols or stored if symbol in stored])
+    with connection.transaction():
+        tickers.save(connection, {stored[ticker.symbol].instrument_id: ticker for ticker in quotes})
     return len(quotes)
 
 

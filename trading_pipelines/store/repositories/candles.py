@@ -107,11 +107,13 @@ with asked as (
     where instrument_id = any(%(ids)s) and ts >= %(start)s and ts < %(end)s
 )
 """
+# Volumes are decimal numbers at every venue: added up as such, they give what the venue itself states for the
+# longer bar, to the last bit and in any order.
 _DERIVE = """
 , {rolled} as materialized (
     select instrument_id, date_bin({length}, ts, 'epoch') as ts, (array_agg(open order by ts))[1] as open,
            max(high) as high, min(low) as low, (array_agg(close order by ts))[count(*)] as close,
-           sum(volume order by ts) as volume
+           sum(volume::numeric)::float8 as volume
     from {previous}
     group by 1, 2
 ), {written} as (
