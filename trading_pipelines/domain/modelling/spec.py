@@ -22,9 +22,9 @@ class TrainingSpec(BaseModel):
     """Time after the label horizon that stays out of training as well."""
     early_stopping_days: int = Field(default=21, ge=2)
     """Tail of the training window used for early stopping and calibration."""
-    num_boost_round: int = Field(default=300, ge=1)
-    early_stopping_rounds: int = Field(default=30, ge=1)
-    learning_rate: float = Field(default=0.05, gt=0, le=1)
+    num_boost_round: int = Field(default=150, ge=1)
+    early_stopping_rounds: int = Field(default=20, ge=1)
+    learning_rate: float = Field(default=0.1, gt=0, le=1)
     num_leaves: int = Field(default=15, ge=2)
     min_data_in_leaf: int = Field(default=200, ge=1)
     feature_fraction: float = Field(default=0.5, gt=0, le=1)
