@@ -29,7 +29,7 @@ def test_ratios_are_annualised_from_daily_marks() -> None:
     assert result.sortino == pytest.approx(returns.mean() / math.sqrt(0.05**2 / 3) * math.sqrt(365))
     assert result.max_drawdown == pytest.approx(0.05)
     assert result.total_return == pytest.approx(0.1495)
-    assert result.calmar == pytest.approx((1.1495 ** (365 / 2) - 1) / 0.05)
+    assert result.calmar == pytest.approx((1.1495 ** (365 / 3) - 1) / 0.05)
 
 
 def test_intraday_marks_count_for_drawdown_and_midnights_for_returns() -> None:
@@ -51,7 +51,7 @@ def test_trades_are_counted_after_all_costs() -> None:
 def test_exposure_counts_overlapping_positions_once() -> None:
     positions = [_position(1, (24, 36)), _position(1, (30, 42)), _position(1, (60, 66))]
     result = measure(*_days([100.0, 100.0, 100.0]), positions, 100.0)
-    assert result.exposure == pytest.approx((18 + 6) / 48)
+    assert result.exposure == pytest.approx((18 + 6) / 72)
 
 
 def test_session_without_trades_has_no_ratios() -> None:

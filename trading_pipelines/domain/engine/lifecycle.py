@@ -118,24 +118,18 @@ def open_position(
     One that opens at or beyond its own stop comes back closed; on one that is open the rest of the bar acts by
     `step_inside`. `leverage` replaces that of the parameters.
     """
-    book, events = np.empty((1, kernel.BOOK_FIELDS)), _event_rows()
     packed = pack_execution(params)
     if leverage is not None:
         packed = packed.copy()
         packed[kernel.P_LEVERAGE] = leverage
-    n = kernel.enter(
-        book, 0, float(side.sign), quantity, open_price, stop_price, targets, target_quantities, packed, events, 0
-    )
-    state = PositionState(
-        side=side,
-        quantity=quantity,
-        quantity_initial=quantity,
+    order = PositionState(side, quantity, quantity, 0.0, 0.0, 0.0, stop_price, targets, target_quantities)
+    book, events = _book(order), _event_rows()
+    n = kernel.enter(book, 0, open_price, packed, events, 0)
+    state = replace(
+        order,
         entry_price=float(book[0, kernel.ENTRY]),
         entry_margin=float(book[0, kernel.MARGIN]),
         liquidation_price=float(book[0, kernel.LIQUIDATION]),
-        stop_price=stop_price,
-        targets=targets,
-        target_quantities=target_quantities,
     )
     return _updated(state, book), _events(events, n)
 
@@ -185,9 +179,12 @@ def step_close(state: PositionState, close: float, atr: float, params: Execution
 
 def ladder_quantities(quantity: float, weights: Triple, quantity_step: float) -> Triple:
     """Split a quantity over the targets: each rounded down to the step, the last takes the rest."""
-    out = np.empty(3)
-    kernel.split_targets(quantity, weights, quantity_step, out)
-    return float(out[0]), float(out[1]), float(out[2])
+    book, packed = np.zeros((1, kernel.BOOK_FIELDS)), np.zeros(kernel.PARAM_FIELDS)
+    book[0, kernel.QUANTITY] = quantity
+    packed[kernel.P_TARGET_WEIGHT : kernel.P_TARGET_WEIGHT + 3] = weights
+    kernel.split_targets(book, 0, quantity_step, packed)
+    row: list[float] = book[0].tolist()
+    return row[kernel.TARGET_QUANTITY], row[kernel.TARGET_QUANTITY + 1], row[kernel.TARGET_QUANTITY + 2]
 
 
 @lru_cache(maxsize=64)

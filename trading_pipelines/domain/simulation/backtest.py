@@ -1,0 +1,440 @@
+"""Backtest: one account over many symbols, on the code that trades.
+
+Belongs here: bringing candles, funding and a strategy's decisions onto one time grid, and reading the result of the
+compiled loop (`domain.engine.kernel.run_portfolio`). Does not belong here: what happens to a position or how large it
+becomes (the loop calls the same functions as the paper exchange and the order path), the figures of a result
+(`domain.portfolio.performance`), loading and storing.
+
+All times are UTC; in arrays they are microseconds since 1970.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from trading_pipelines.domain.engine import kernel
+from trading_pipelines.domain.engine.lifecycle import EventKind, pack_execution
+from trading_pipelines.domain.engine.params import ExecutionParams
+from trading_pipelines.domain.market.candles import CANDLE_COLUMNS
+from trading_pipelines.domain.market.instrument import Instrument
+from trading_pipelines.domain.market.timeframe import Timeframe
+from trading_pipelines.domain.portfolio.performance import ClosedPositions, Performance, measure
+from trading_pipelines.domain.risk.limits import RiskLimits
+from trading_pipelines.domain.risk.sizing import SIZING_RULES, pack_limits
+from trading_pipelines.domain.strategies.base import Bars, Signals, Strategy
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+T = TypeVar("T", Floats, npt.NDArray[np.uint8])
+
+REFUSALS = SIZING_RULES | {
+    kernel.SYMBOL_BUSY: "position_of_symbol",
+    kernel.MAX_POSITIONS: "open_positions",
+    kernel.DRAWDOWN: "drawdown",
+    kernel.DAILY_LOSS: "daily_loss",
+}
+"""Names of the rules that bound or refused a candidate, by their codes."""
+EXIT_REASONS = {
+    kernel.NOT_LEAVING: None,
+    kernel.BY_SIGNAL: "signal",
+    kernel.BY_DRAWDOWN: "drawdown",
+    kernel.BY_TIME: "time_limit",
+}
+"""Why an exit was decided, by code; None where stop, targets or liquidation ended the trade."""
+
+_MICROSECONDS_PER_MINUTE = 60_000_000
+_NO_FUNDING = pd.DataFrame({"ts": pd.Series(dtype="datetime64[us, UTC]"), "rate": pd.Series(dtype="float64")})
+
+
+@dataclass(frozen=True)
+class Funding:
+    """Funding due at the open of bars: rows `start[s]` to `start[s + 1]` belong to symbol s, ascending.
+
+    Attributes
+    ----------
+    price : array of float
+        Rate times mark price: what one unit of a long position pays.
+    """
+
+    start: Integers
+    bar: Integers
+    price: Floats
+
+
+@dataclass(frozen=True)
+class BacktestInput:
+    """The market of a backtest, without any strategy.
+
+    Attributes
+    ----------
+    bars : tuple of Bars
+        What strategies see: the bars of the signal timeframe, per symbol.
+    at : tuple of arrays
+        For each of those bars the index on the grid at whose close it closes; -1 where no finer bar is inside it.
+    ts : array of int64 [bars]
+        Open times of the grid, the union over all symbols.
+    open, high, low, close : array of float [symbols, bars]
+        NaN where a symbol has no bar.
+    decides : array of bool [bars]
+        Whether a bar of the signal timeframe closes with this one.
+    markets : array of float [symbols, 3]
+        Quantity step, smallest quantity, smallest notional; 0 where the venue states none.
+    """
+
+    symbols: tuple[str, ...]
+    grid: Timeframe
+    bars: tuple[Bars, ...]
+    at: tuple[Integers, ...]
+    ts: Integers
+    open: Floats
+    high: Floats
+    low: Floats
+    close: Floats
+    decides: npt.NDArray[np.bool_]
+    funding: Funding
+    markets: Floats
+
+    @classmethod
+    def from_frames(
+        cls,
+        candles: Mapping[str, pd.DataFrame],
+        timeframe: Timeframe,
+        *,
+        funding: Mapping[str, pd.DataFrame] | None = None,
+        instruments: Mapping[str, Instrument] | None = None,
+        finer: tuple[Timeframe, Mapping[str, pd.DataFrame]] | None = None,
+    ) -> "BacktestInput":
+        """Bring candle frames by symbol onto one grid; equal confidence is ranked in the order of the symbols.
+
+        Parameters
+        ----------
+        candles : mapping of candle frames
+            Ascending, without duplicates, of the signal timeframe.
+        funding : mapping of frames, optional
+            Columns ts and rate, and mark where a mark price is stored; without it the bar's open stands in.
+        instruments : mapping of Instrument, optional
+            Steps and minimums; without one nothing is rounded or too small.
+        finer : timeframe and candle frames, optional
+            Fills are made on these bars; decisions stay on `candles`.
+
+        Raises
+        ------
+        ValueError
+            If there are no candles, or the finer frames are not of the same symbols and of a shorter timeframe.
+        """
+        symbols = tuple(sorted(candles))
+        grid, frames = (timeframe, candles) if finer is None else finer
+        if not symbols or set(frames) != set(symbols) or any(frames[s].empty for s in symbols):
+            raise ValueError("a backtest needs candles of every symbol, in the finer timeframe too")
+        if finer is not None and timeframe not in grid.longer():
+            raise ValueError(f"{grid} is not finer than {timeframe}")
+        own = tuple(_bars(s, frames[s]) for s in symbols)
+        ts = _union([b.ts for b in own])
+        rows = [None if len(b) == len(ts) else np.searchsorted(ts, b.ts) for b in own]
+        bars = own if finer is None else tuple(_bars(s, candles[s]) for s in symbols)
+        at = tuple(_closing_bars(b.ts, timeframe, ts, grid) for b in bars)
+        decides = np.zeros(len(ts), np.bool_)
+        for indices in at:
+            decides[indices[indices >= 0]] = True
+        opens = _stack([b.open for b in own], rows, len(ts))
+        due = [(funding or {}).get(s, _NO_FUNDING) for s in symbols]
+        return cls(
+            symbols=symbols,
+            grid=grid,
+            bars=bars,
+            at=at,
+            ts=ts,
+            open=opens,
+            high=_stack([b.high for b in own], rows, len(ts)),
+            low=_stack([b.low for b in own], rows, len(ts)),
+            close=_stack([b.close for b in own], rows, len(ts)),
+            decides=decides,
+            funding=_funding(due, own, ts, opens),
+            markets=np.array([_market((instruments or {}).get(s)) for s in symbols]),
+        )
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Set-ups in the order in which they are asked: by bar, then descending confidence, then symbol."""
+
+    bar: Integers
+    symbol: Integers
+    rows: Floats
+
+
+@dataclass(frozen=True)
+class BacktestResult:
+    """What came of a backtest.
+
+    Attributes
+    ----------
+    equity : array of float
+        Marked at each close of the signal timeframe, `equity_ts`.
+    cash : float
+        Equity without the unrealised result of what is still open at the end.
+    """
+
+    symbols: tuple[str, ...]
+    start_capital: float
+    cash: float
+    equity_ts: Integers
+    equity: Floats
+    _grid_ts: Integers
+    _length: int
+    _candidates: Candidates
+    _accepted: Floats
+    _rules: npt.NDArray[np.int8]
+    _trades: Floats
+    _fills: Floats
+
+    @property
+    def final_equity(self) -> float:
+        """Marked equity at the end."""
+        return float(self.equity[-1])
+
+    @cached_property
+    def trades(self) -> pd.DataFrame:
+        """One row per position in the order of entry; `closed_at` is missing for those still open.
+
+        `pnl` is the price result before fees and funding; `net` is after them. `opened_at` and `closed_at` are the open
+        times of the bars of the fills.
+        """
+        t = self._trades
+        closed = t[:, kernel.T_CLOSED].astype(np.int64)
+        candidate = t[:, kernel.T_CANDIDATE].astype(np.int64)
+        rows = self._candidates.rows[candidate]
+        reference = rows[:, kernel.C_REFERENCE]
+        net = t[:, kernel.T_PNL] - t[:, kernel.T_FEES] - t[:, kernel.T_FUNDING]
+        risk = t[:, kernel.T_QUANTITY] * np.abs(reference - t[:, kernel.T_STOP])
+        closed_at = np.where(closed < 0, np.iinfo(np.int64).min, self._grid_ts[closed])
+        return pd.DataFrame(
+            {
+                "symbol": _names(self.symbols, t[:, kernel.T_SYMBOL]),
+                "side": _names(("SHORT", "LONG"), rows[:, kernel.C_SIDE] > 0),
+                "decided_at": _times(self._grid_ts[self._candidates.bar[candidate]] + self._length),
+                "opened_at": _times(self._grid_ts[t[:, kernel.T_OPENED].astype(np.int64)]),
+                "closed_at": _times(closed_at),
+                "quantity": t[:, kernel.T_QUANTITY],
+                "reference_price": reference,
+                "entry_price": t[:, kernel.T_ENTRY],
+                "entry_margin": t[:, kernel.T_MARGIN],
+                "stop_price": t[:, kernel.T_STOP],
+                "confidence": rows[:, kernel.C_CONFIDENCE],
+                "size_rule": _codes(SIZING_RULES, self._rules[candidate]),
+                "pnl": t[:, kernel.T_PNL],
+                "fees": t[:, kernel.T_FEES],
+                "funding": t[:, kernel.T_FUNDING],
+                "slippage": t[:, kernel.T_SLIPPAGE],
+                "net": net,
+                "initial_risk": risk,
+                "r": net / risk,
+                "closed_by": _codes({k.value: k.name for k in EventKind}, t[:, kernel.T_LAST_KIND], closed >= 0),
+                "exit_reason": _codes(EXIT_REASONS, t[:, kernel.T_EXIT_REASON]),
+            }
+        )
+
+    @cached_property
+    def fills(self) -> pd.DataFrame:
+        """Every fill and funding payment in the order in which they happened; `trade` is the row of `trades`."""
+        f = self._fills
+        event = f[:, kernel.F_EVENT :]
+        trade = f[:, kernel.F_TRADE].astype(np.int64)
+        return pd.DataFrame(
+            {
+                "trade": trade,
+                "symbol": _names(self.symbols, self._trades[trade, kernel.T_SYMBOL]),
+                "ts": _times(self._grid_ts[f[:, kernel.F_BAR].astype(np.int64)]),
+                "kind": _codes({k.value: k.name for k in EventKind}, event[:, kernel.E_KIND]),
+                "quantity": event[:, kernel.E_QUANTITY],
+                "reference_price": event[:, kernel.E_REFERENCE],
+                "price": event[:, kernel.E_PRICE],
+                "fee": event[:, kernel.E_FEE],
+                "pnl": event[:, kernel.E_PNL],
+            }
+        )
+
+    @property
+    def equity_curve(self) -> pd.Series:
+        """Marked equity by the time of the close."""
+        return pd.Series(self.equity, index=_times(self.equity_ts), name="equity")
+
+    @property
+    def refusals(self) -> dict[str, int]:
+        """How many candidates each rule refused."""
+        counts = np.bincount(self._rules[self._accepted == 0])
+        return {REFUSALS[code]: int(n) for code, n in enumerate(counts) if n}
+
+    @cached_property
+    def performance(self) -> Performance:
+        """The figures of this result; positions still open count in the equity only."""
+        t = self._trades[self._trades[:, kernel.T_CLOSED] >= 0]
+        reference = self._candidates.rows[t[:, kernel.T_CANDIDATE].astype(np.int64), kernel.C_REFERENCE]
+        closed = ClosedPositions(
+            opened_at=self._grid_ts[t[:, kernel.T_OPENED].astype(np.int64)],
+            closed_at=self._grid_ts[t[:, kernel.T_CLOSED].astype(np.int64)],
+            realised_pnl=t[:, kernel.T_PNL],
+            fees=t[:, kernel.T_FEES],
+            funding=t[:, kernel.T_FUNDING],
+            slippage=t[:, kernel.T_SLIPPAGE],
+            initial_risk=t[:, kernel.T_QUANTITY] * np.abs(reference - t[:, kernel.T_STOP]),
+        )
+        return measure(_times(self.equity_ts), self.equity, closed, self.start_capital)
+
+
+def run_backtest(
+    data: BacktestInput,
+    strategy: Strategy,
+    execution: ExecutionParams,
+    limits: RiskLimits,
+    start_capital: float = 10_000.0,
+) -> BacktestResult:
+    """Let a strategy trade over the whole input."""
+    signals = [strategy.signals(bars) for bars in data.bars]
+    candidates = _candidates(data, signals)
+    shape = data.close.shape
+    equity, trades, fills, accepted, rules, cash = kernel.run_portfolio(
+        data.open,
+        data.high,
+        data.low,
+        data.close,
+        _scatter([s.atr for s in signals], data.at, np.full(shape, np.nan)),
+        _scatter([s.exit for s in signals], data.at, np.zeros(shape, np.uint8)),
+        data.decides,
+        data.ts,
+        data.grid.minutes * _MICROSECONDS_PER_MINUTE,
+        candidates.bar,
+        candidates.symbol,
+        candidates.rows,
+        data.funding.start,
+        data.funding.bar,
+        data.funding.price,
+        data.markets,
+        pack_execution(execution),
+        pack_limits(limits),
+        float(start_capital),
+    )
+    length = data.grid.minutes * _MICROSECONDS_PER_MINUTE
+    return BacktestResult(
+        symbols=data.symbols,
+        start_capital=start_capital,
+        cash=cash,
+        equity_ts=data.ts[data.decides] + length,
+        equity=equity[data.decides],
+        _grid_ts=data.ts,
+        _length=length,
+        _candidates=candidates,
+        _accepted=accepted,
+        _rules=rules,
+        _trades=trades,
+        _fills=fills,
+    )
+
+
+def _bars(symbol: str, frame: pd.DataFrame) -> Bars:
+    """The columns of a candle frame as arrays; prices are views, not copies, where pandas allows it."""
+    values: list[Floats] = [frame[column].to_numpy(np.float64) for column in CANDLE_COLUMNS[1:]]
+    return Bars(symbol, _microseconds(frame["ts"]), *values)
+
+
+def _microseconds(ts: Any) -> Integers:
+    return pd.DatetimeIndex(ts).as_unit("us").asi8
+
+
+def _union(times: Sequence[Integers]) -> Integers:
+    """All times, ascending; symbols that share one grid, as on one exchange, are told at a glance."""
+    first = times[0]
+    if all(np.array_equal(first, other) for other in times[1:]):
+        return first
+    return np.unique(np.concatenate(times))
+
+
+def _stack(columns: Sequence[Floats], rows: Sequence[Integers | None], bars: int) -> Floats:
+    stacked = np.empty((len(columns), bars))
+    for target, values, at in zip(stacked, columns, rows, strict=True):
+        if at is None:
+            target[:] = values
+        else:
+            target[:] = np.nan
+            target[at] = values
+    return stacked
+
+
+def _closing_bars(decided: Integers, timeframe: Timeframe, ts: Integers, grid: Timeframe) -> Integers:
+    """Index on the grid of the last bar that is closed when each bar of the signal timeframe closes."""
+    if len(decided) == len(ts) and timeframe is grid:
+        return np.arange(len(ts))
+    length = (timeframe.minutes - grid.minutes) * _MICROSECONDS_PER_MINUTE
+    last = np.searchsorted(ts, decided + length, side="right") - 1
+    return np.where(ts[last] >= decided, last, -1)
+
+
+def _funding(due: Sequence[pd.DataFrame], own: Sequence[Bars], ts: Integers, opens: Floats) -> Funding:
+    """Assign each settlement to the first bar of its symbol that opens at or after it."""
+    start, bars, prices = [0], [np.empty(0, np.int64)], [np.empty(0)]
+    for s, (frame, bars_of) in enumerate(zip(due, own, strict=True)):
+        ordered = frame.sort_values("ts")
+        at = np.searchsorted(bars_of.ts, _microseconds(ordered["ts"]), side="left")
+        known = at < len(bars_of)
+        index = np.searchsorted(ts, bars_of.ts[at[known]])
+        mark = ordered["mark"].to_numpy(np.float64)[known] if "mark" in ordered else np.full(len(index), np.nan)
+        mark = np.where(np.isnan(mark), opens[s, index], mark)
+        bars.append(index)
+        prices.append(ordered["rate"].to_numpy(np.float64)[known] * mark)
+        start.append(start[-1] + len(index))
+    return Funding(np.array(start), np.concatenate(bars), np.concatenate(prices))
+
+
+def _market(instrument: Instrument | None) -> tuple[float, float, float]:
+    if instrument is None:
+        return 0.0, 0.0, 0.0
+    return float(instrument.quantity_step), float(instrument.min_quantity), float(instrument.min_notional)
+
+
+def _scatter(values: Sequence[T], at: Sequence[Integers], grid: T) -> T:
+    """Write what was decided per bar of the signal timeframe to the grid bars at whose close it was decided."""
+    for target, own, indices in zip(grid, values, at, strict=True):
+        known = indices >= 0
+        target[indices[known]] = own[known]
+    return grid
+
+
+def _candidates(data: BacktestInput, signals: Sequence[Signals]) -> Candidates:
+    """Gather the entries of all symbols; one without an ATR or a confidence cannot be sized and is none."""
+    bars, symbols, rows = list[Integers](), list[Integers](), list[Floats]()
+    for s, (decided, own, at) in enumerate(zip(signals, data.bars, data.at, strict=True)):
+        i = np.flatnonzero(decided.entry)
+        i = i[(at[i] >= 0) & (decided.atr[i] > 0) & np.isfinite(decided.confidence[i])]
+        bars.append(at[i])
+        symbols.append(np.full(len(i), s))
+        side = decided.entry[i].astype(np.float64)
+        rows.append(np.column_stack((side, decided.confidence[i], own.close[i], decided.atr[i])))
+    bar, symbol, row = np.concatenate(bars), np.concatenate(symbols), np.concatenate(rows)
+    order = np.lexsort((symbol, -row[:, kernel.C_CONFIDENCE], bar))
+    return Candidates(bar[order], symbol[order], np.ascontiguousarray(row[order]))
+
+
+def _times(microseconds: Integers) -> pd.DatetimeIndex:
+    return pd.DatetimeIndex(microseconds.view("datetime64[us]")).tz_localize("UTC")
+
+
+def _names(names: Sequence[str], codes: npt.NDArray[np.generic]) -> pd.Categorical:
+    return pd.Categorical.from_codes(codes.astype(np.int8), list(names))
+
+
+def _codes(
+    names: Mapping[int, str | None], codes: npt.NDArray[np.generic], where: npt.NDArray[np.bool_] | None = None
+) -> pd.Categorical:
+    """Names by code; missing where the code has none, and where `where` is false."""
+    known = [(code, name) for code, name in names.items() if name is not None]
+    position = np.full(max(names) + 1, -1, np.int8)
+    position[[code for code, _ in known]] = np.arange(len(known))
+    found = position[codes.astype(np.int8)]
+    return pd.Categorical.from_codes(
+        found if where is None else np.where(where, found, -1), [name for _, name in known]
+    )
