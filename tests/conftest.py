@@ -3,13 +3,15 @@
 import os
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from trading_pipelines.settings import Settings, settings
 from trading_pipelines.store.connection import Connection, connect
 from trading_pipelines.store.embedded import EmbeddedPostgres
 from trading_pipelines.store.migrate import migrate
@@ -25,6 +27,7 @@ def _isolated_settings(monkeypatch: pytest.MonkeyPatch) -> None:
         if name.startswith("TRADING_") and not name.startswith("TRADING_TEST_"):
             monkeypatch.delenv(name)
     monkeypatch.setitem(_settings_config(), "env_file", None)
+    settings.cache_clear()
 
 
 @pytest.fixture(scope="session")
@@ -57,10 +60,15 @@ def template(server_url: str) -> Iterator[str]:
 @pytest.fixture
 def database(server_url: str, template: str) -> Iterator[str]:
     """Address of a fresh, migrated database of this test's own."""
-    name = f"test_{uuid.uuid4().hex[:12]}"
-    _administer(server_url, f"create database {name} template {template} strategy file_copy")
-    yield make_conninfo(server_url, dbname=name)
-    _administer(server_url, f"drop database {name} with (force)")
+    with _clone(server_url, template) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def shared_database(server_url: str, template: str) -> Iterator[str]:
+    """Address of a migrated database for a module's tests that undo what they write."""
+    with _clone(server_url, template) as url:
+        yield url
 
 
 @pytest.fixture
@@ -68,6 +76,14 @@ def connection(database: str) -> Iterator[Connection]:
     """An open connection to `database`."""
     with connect(database, application_name="test") as opened:
         yield opened
+
+
+@pytest.fixture
+def scratch(shared_database: str) -> Iterator[Connection]:
+    """An open connection to `shared_database` whose work is undone."""
+    with connect(shared_database) as connection:
+        yield connection
+        connection.rollback()
 
 
 @pytest.fixture(scope="session")
@@ -79,12 +95,20 @@ def real_data_dir() -> Path:
     return Path(folder).resolve()
 
 
+@contextmanager
+def _clone(server_url: str, template: str) -> Generator[str]:
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    _administer(server_url, f"create database {name} template {template} strategy file_copy")
+    try:
+        yield make_conninfo(server_url, dbname=name)
+    finally:
+        _administer(server_url, f"drop database {name} with (force)")
+
+
 def _administer(url: str, statement: str) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(statement)
 
 
 def _settings_config() -> dict[str, object]:
-    from trading_pipelines.settings import Settings
-
     return Settings.model_config  # type: ignore[return-value]  # a TypedDict, changed key by key

@@ -1,4 +1,4 @@
-"""Write and read many rows at once: binary COPY encoded by numpy, and one upsert from a staging table.
+"""Write and read many rows at once: binary COPY encoded by numpy, and an upsert that counts truthfully.
 
 Only fixed-width types are encoded here, because then a whole batch is one structured array and its bytes are the COPY
 stream (https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format"). Rows with text or JSON are few;
@@ -7,27 +7,35 @@ their repositories use `executemany`.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC
 from enum import Enum
-from typing import Any
+from typing import Any, LiteralString
 
 import numpy as np
 import numpy.typing as npt
 import psycopg
 from psycopg import sql
+from psycopg.pq import TransactionStatus
 
 _HEADER = b"PGCOPY\n\xff\r\n\x00" + b"\x00" * 8
 _TRAILER = b"\xff\xff"
 _ROWS_PER_WRITE = 20_000
-_EPOCH_US = 946_684_800_000_000  # 2000-01-01, the zero of PostgreSQL's timestamps
+_EPOCH = np.datetime64("2000-01-01", "us")  # the zero of PostgreSQL's dates and timestamps
 _FLOAT8_OID = 701
+_PLUS_INFINITY = np.iinfo(np.int64).max
+MINUS_INFINITY = np.iinfo(np.int64).min
+_MOST_GROUPS = 1_000  # one index probe each
 
 
 class PgType(Enum):
-    """Column types that can be encoded, with their big-endian layout."""
+    """Column types that can be encoded, with the layout of their values."""
 
+    BOOL = "?"
+    INT2 = ">i2"
     INT4 = ">i4"
     INT8 = ">i8"
     FLOAT8 = ">f8"
+    DATE = "date"
     TIMESTAMPTZ = "timestamptz"
     FLOAT8_ARRAY = "float8[]"
 
@@ -46,7 +54,8 @@ class UpsertCount:
         )
 
 
-Columns = Mapping[str, npt.NDArray[Any]]
+Array = npt.NDArray[Any]
+Columns = Mapping[str, Array]
 Types = Mapping[str, PgType]
 
 
@@ -55,11 +64,14 @@ def copy_rows(cursor: psycopg.Cursor[Any], table: str, columns: Columns, types: 
 
     Arrays are one-dimensional and equally long, but two-dimensional (rows x length) for `FLOAT8_ARRAY`. Timestamps are
     ``datetime64`` in UTC.
+
+    Raises
+    ------
+    TypeError, ValueError, OverflowError
+        Values that the column's type cannot hold, missing ones (NaT, None) among them; NaN is a value.
     """
-    rows = len(next(iter(columns.values())))
-    statement = sql.SQL("copy {} ({}) from stdin (format binary)").format(
-        sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, columns))
-    )
+    rows = _row_count(columns)
+    statement = sql.SQL("copy {} ({}) from stdin (format binary)").format(sql.Identifier(table), _names(columns))
     with cursor.copy(statement) as copy:
         copy.write(_HEADER)
         for start in range(0, rows, _ROWS_PER_WRITE):
@@ -70,105 +82,208 @@ def copy_rows(cursor: psycopg.Cursor[Any], table: str, columns: Columns, types: 
 
 
 def upsert(cursor: psycopg.Cursor[Any], table: str, key: Sequence[str], columns: Columns, types: Types) -> UpsertCount:
-    """Insert rows or, where the key exists with other values, replace them; keys in `columns` are distinct.
+    """Insert rows or, where the key exists with other values, replace them, inside the caller's transaction.
 
-    Rows that are there with the same values are not written again, so a repeated load costs no storage.
+    Rows that are there with the same values are not written again, so a repeated load costs no storage. Rows are
+    written in the order of their keys, so that two writers of the same rows wait for each other instead of failing.
+
+    Raises
+    ------
+    ValueError
+        A key occurs twice, or the connection is in autocommit mode and no transaction is open.
     """
-    rows = len(next(iter(columns.values())))
+    rows = _row_count(columns)
     if rows == 0:
         return UpsertCount()
-    names = {
-        "table": sql.Identifier(table),
-        "staging": sql.Identifier(f"staging_{table}"),
-        "columns": sql.SQL(", ").join(map(sql.Identifier, columns)),
-        "key": sql.SQL(", ").join(map(sql.Identifier, key)),
-    }
-    values = [name for name in columns if name not in key]
-    _stage(cursor, table, columns, types, names)
+    connection = cursor.connection
+    if connection.autocommit and connection.info.transaction_status == TransactionStatus.IDLE:
+        raise ValueError("an upsert takes several statements: open a transaction for it")
+    columns = _in_key_order(table, key, columns)
+    if not _is_occupied(cursor, table, key, columns, types) and _try_copy(cursor, table, columns, types):
+        return UpsertCount(inserted=rows)
+    merge = _Merge(table, key, columns, types)
+    merge.stage(cursor)
     # Insert first and update the rest: a row counts as inserted or updated by the statement that wrote it.
-    cursor.execute(
-        sql.SQL(
-            "insert into {table} ({columns}) select {columns} from {staging} order by {key} "
-            "on conflict ({key}) do nothing"
-        ).format(**names)
-    )
-    inserted = cursor.rowcount
-    updated = _update_changed(cursor, key, values, names) if inserted < rows and values else 0
+    inserted = merge.insert_missing(cursor)
+    updated = merge.update_changed(cursor) if inserted < rows else 0
     return UpsertCount(inserted, updated, rows - inserted - updated)
 
 
 def read_columns(
     cursor: psycopg.Cursor[Any],
     query: str,
-    params: Mapping[str, Any],
+    params: Sequence[Any] | Mapping[str, Any] | None,
     types: Types,
     array_length: int = 0,
-) -> dict[str, npt.NDArray[Any]]:
+) -> dict[str, Array]:
     """Read the columns of a query as arrays, several times faster than rows.
 
     Parameters
     ----------
     types : mapping
-        Name and type of each column of the query, in its order; none may contain nulls.
+        Name and type of each column of the query, in its order.
     array_length : int
         Length of the arrays of a `FLOAT8_ARRAY` column, which comes back with the shape (rows, length).
+
+    Raises
+    ------
+    ValueError
+        A column holds nulls, or is not of the type or length given.
     """
-    layout: list[Any] = [("fields", ">i2")]
-    for name, kind in types.items():
-        layout.append((f"{name}:length", ">i4"))
-        layout.append((f"{name}:value", _layout(kind, array_length)))
-    statement = sql.SQL("copy ({}) to stdout (format binary)").format(sql.SQL(query))
-    with cursor.copy(statement, params) as copy:
-        stream = b"".join(copy)
-    records = np.frombuffer(stream[len(_HEADER) : -len(_TRAILER)], dtype=layout)
+    buffer = bytearray()
+    with cursor.copy(f"copy (\n{query}\n) to stdout (format binary)".encode(), params) as copy:
+        for block in copy:
+            buffer += block
+    layout = _row_layout({name: _layout(kind, array_length) for name, kind in types.items()})
+    rows, rest = divmod(len(buffer) - len(_HEADER) - len(_TRAILER), layout.itemsize)
+    records = np.frombuffer(buffer, dtype=layout, count=rows, offset=len(_HEADER)) if rest == 0 else None
+    if records is None or not _has_layout(records):
+        raise ValueError("a column holds nulls, or is not of the type or length given")
     return {name: _decoded(records[f"{name}:value"], kind) for name, kind in types.items()}
 
 
-def _stage(
-    cursor: psycopg.Cursor[Any],
-    table: str,
-    columns: Columns,
-    types: Types,
-    names: Mapping[str, sql.Composable],
-) -> None:
-    cursor.execute(sql.SQL("drop table if exists pg_temp.{staging}").format(**names))
-    cursor.execute(
-        sql.SQL("create temp table {staging} on commit drop as select {columns} from {table} limit 0").format(**names)
-    )
-    copy_rows(cursor, f"staging_{table}", columns, types)
+def to_timestamps(ticks: npt.NDArray[np.int64]) -> npt.NDArray[np.datetime64]:
+    """PostgreSQL's timestamps, in microseconds since 2000, as ``datetime64[us]``; both infinities become NaT."""
+    timestamps = _EPOCH + ticks.astype("timedelta64[us]")
+    timestamps[(ticks == MINUS_INFINITY) | (ticks == _PLUS_INFINITY)] = np.datetime64("NaT")
+    return timestamps
 
 
-def _update_changed(
-    cursor: psycopg.Cursor[Any],
-    key: Sequence[str],
-    values: Sequence[str],
-    names: Mapping[str, sql.Composable],
-) -> int:
-    def pairs(pattern: str, columns: Sequence[str], joiner: str) -> sql.Composed:
-        return sql.SQL(joiner).join(sql.SQL(pattern).format(c=sql.Identifier(column)) for column in columns)
+class _Merge:
+    """The statements of one upsert that meets stored rows."""
 
-    cursor.execute(
-        sql.SQL("update {table} t set {set} from {staging} s where {match} and {differs}").format(
-            set=pairs("{c} = s.{c}", values, ", "),
-            match=pairs("t.{c} = s.{c}", key, " and "),
-            differs=sql.SQL("({} is distinct from {})").format(
-                sql.SQL("({})").format(pairs("t.{c}", values, ", ")),
-                sql.SQL("({})").format(pairs("s.{c}", values, ", ")),
-            ),
-            **names,
+    def __init__(self, table: str, key: Sequence[str], columns: Columns, types: Types) -> None:
+        self._columns, self._types = columns, types
+        self._staging = f"staging_{table}"
+        self._values = [name for name in columns if name not in key]
+        self._names = {
+            "table": sql.Identifier(table),
+            "staging": sql.Identifier(self._staging),
+            "columns": _names(columns),
+            "key": _names(key),
+            "match": _pairs("t.{c} = s.{c}", key, " and "),
+            # Constant bounds let the planner leave out most of a large table, and chunks of a hypertable.
+            "near": _pairs("t.{c} between %s and %s", key, " and "),
+        }
+        self._bounds = [
+            bound
+            for name in key
+            for bound in _scalars(np.array([columns[name].min(), columns[name].max()]), types[name])
+        ]
+
+    def stage(self, cursor: psycopg.Cursor[Any]) -> None:
+        cursor.execute(sql.SQL("drop table if exists pg_temp.{staging}").format(**self._names))
+        cursor.execute(
+            sql.SQL("create temp table {staging} on commit drop as select {columns} from {table} limit 0").format(
+                **self._names
+            )
         )
+        copy_rows(cursor, self._staging, self._columns, self._types)
+
+    def insert_missing(self, cursor: psycopg.Cursor[Any]) -> int:
+        """Insert what is not there; `on conflict` catches rows that another writer has inserted meanwhile."""
+        cursor.execute(
+            sql.SQL(
+                "insert into {table} ({columns}) select {columns} from {staging} s "
+                "where not exists (select from {table} t where {match} and {near}) on conflict ({key}) do nothing"
+            ).format(**self._names),
+            self._bounds,
+        )
+        return cursor.rowcount
+
+    def update_changed(self, cursor: psycopg.Cursor[Any]) -> int:
+        if not self._values:
+            return 0
+        cursor.execute(
+            sql.SQL(
+                "update {table} t set {set} from {staging} s "
+                "where {match} and {near} and ({stored}) is distinct from ({given})"
+            ).format(
+                set=_pairs("{c} = s.{c}", self._values, ", "),
+                stored=_pairs("t.{c}", self._values, ", "),
+                given=_pairs("s.{c}", self._values, ", "),
+                **self._names,
+            ),
+            self._bounds,
+        )
+        return cursor.rowcount
+
+
+def _is_occupied(cursor: psycopg.Cursor[Any], table: str, key: Sequence[str], columns: Columns, types: Types) -> bool:
+    """Whether a stored row lies in the range of the batch: the same leading key, the last part in between.
+
+    Most batches continue a series or fill a gap. They need no comparison, so this saves them the staging table.
+    """
+    *leading, last = key
+    groups = [_scalars(np.unique(columns[name]), types[name]) for name in leading]
+    if any(len(values) > _MOST_GROUPS for values in groups):
+        return True
+    bounds = _scalars(np.array([columns[last].min(), columns[last].max()]), types[last])
+    conditions = [*(sql.SQL("{} = any(%s)").format(sql.Identifier(name)) for name in leading)]
+    conditions.append(sql.SQL("{} between %s and %s").format(sql.Identifier(last)))
+    found = cursor.execute(
+        sql.SQL("select from {} where {} limit 1").format(sql.Identifier(table), sql.SQL(" and ").join(conditions)),
+        [*groups, *bounds],
     )
-    return cursor.rowcount
+    return found.rowcount > 0
+
+
+def _try_copy(cursor: psycopg.Cursor[Any], table: str, columns: Columns, types: Types) -> bool:
+    """Append the batch; False when another writer was faster with one of its keys."""
+    try:
+        with cursor.connection.transaction():
+            copy_rows(cursor, table, columns, types)
+    except psycopg.errors.UniqueViolation:
+        return False
+    return True
+
+
+def _in_key_order(table: str, key: Sequence[str], columns: Columns) -> Columns:
+    if _rises([columns[name] for name in key]):
+        return columns
+    order = np.lexsort([columns[name] for name in reversed(key)])
+    ordered = {name: values[order] for name, values in columns.items()}
+    if not _rises([ordered[name] for name in key]):
+        raise ValueError(f"{table}: a key ({', '.join(key)}) occurs twice in one batch")
+    return ordered
+
+
+def _rises(arrays: Sequence[Array]) -> bool:
+    """Whether each row's key is greater than the one before."""
+    greater = np.zeros(len(arrays[0]) - 1, dtype=bool)
+    equal = np.ones_like(greater)
+    for values in arrays:
+        greater |= equal & (values[1:] > values[:-1])
+        equal &= values[1:] == values[:-1]
+    return bool(greater.all())
+
+
+def _row_count(columns: Columns) -> int:
+    counts = {len(values) for values in columns.values()}
+    if len(counts) != 1:
+        raise ValueError("the columns differ in length")
+    return counts.pop()
+
+
+def _names(names: Sequence[str] | Columns) -> sql.Composed:
+    return sql.SQL(", ").join(map(sql.Identifier, names))
+
+
+def _pairs(pattern: LiteralString, names: Sequence[str], joiner: LiteralString) -> sql.Composed:
+    return sql.SQL(joiner).join(sql.SQL(pattern).format(c=sql.Identifier(name)) for name in names)
+
+
+def _scalars(values: Array, kind: PgType) -> list[Any]:
+    """Array values as query parameters."""
+    if kind is PgType.TIMESTAMPTZ:
+        return [value.replace(tzinfo=UTC) for value in values.astype("datetime64[us]").tolist()]
+    return values.astype("datetime64[D]").tolist() if kind is PgType.DATE else values.tolist()
 
 
 def _encode(columns: Columns, types: Types) -> bytes:
     """The rows as a COPY stream: per row the number of fields, per field its length and its bytes."""
-    arrays = {name: _values(values, types[name]) for name, values in columns.items()}
-    layout: list[Any] = [("fields", ">i2")]
-    for name, values in arrays.items():
-        layout.append((f"{name}:length", ">i4"))
-        layout.append((f"{name}:value", values.dtype))
-    records = np.empty(len(next(iter(arrays.values()))), dtype=layout)
+    arrays = {name: _encoded(values, types[name]) for name, values in columns.items()}
+    records = np.empty(_row_count(columns), dtype=_row_layout({name: array.dtype for name, array in arrays.items()}))
     records["fields"] = len(arrays)
     for name, values in arrays.items():
         records[f"{name}:length"] = values.dtype.itemsize
@@ -176,16 +291,30 @@ def _encode(columns: Columns, types: Types) -> bytes:
     return records.tobytes()
 
 
-def _values(values: npt.NDArray[Any], kind: PgType) -> npt.NDArray[Any]:
-    if kind is PgType.TIMESTAMPTZ:
-        return (values.astype("datetime64[us]").astype(np.int64) - _EPOCH_US).astype(">i8")
+def _encoded(values: Array, kind: PgType) -> Array:
     if kind is PgType.FLOAT8_ARRAY:
         return _float_arrays(values)
-    return values.astype(kind.value)
+    if kind in (PgType.TIMESTAMPTZ, PgType.DATE):
+        _require("M", values, kind)
+        if np.isnat(values).any():
+            raise ValueError(f"{kind.value}: a value is missing (NaT)")
+        ticks = values.astype("datetime64[us]") - _EPOCH
+        return ticks.astype(">i8") if kind is PgType.TIMESTAMPTZ else ticks.astype("timedelta64[D]").astype(">i4")
+    _require({PgType.BOOL: "b", PgType.FLOAT8: "fiu"}.get(kind, "iu"), values, kind)
+    encoded = values.astype(kind.value)
+    if kind is not PgType.FLOAT8 and not np.array_equal(encoded, values):
+        raise OverflowError(f"{kind.name}: a value is out of range")
+    return encoded
 
 
-def _float_arrays(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _require(kinds: str, values: Array, kind: PgType) -> None:
+    if values.dtype.kind not in kinds:
+        raise TypeError(f"{kind.name}: {values.dtype} values cannot be stored in it")
+
+
+def _float_arrays(values: Array) -> Array:
     """One-dimensional arrays without nulls: dimensions, flags, type, length, lower bound, then (size, value) pairs."""
+    _require("fiu", values, PgType.FLOAT8_ARRAY)
     rows, length = values.shape
     records = np.empty(rows, dtype=_array_layout(length))
     records["header"] = (1, 0, _FLOAT8_OID, length, 1)
@@ -194,20 +323,44 @@ def _float_arrays(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return records
 
 
+def _row_layout(fields: Mapping[str, Any]) -> np.dtype[Any]:
+    layout: list[Any] = [("fields", ">i2")]
+    for name, dtype in fields.items():
+        layout += [(f"{name}:length", ">i4"), (f"{name}:value", dtype)]
+    return np.dtype(layout)
+
+
 def _array_layout(length: int) -> np.dtype[Any]:
     element = np.dtype([("size", ">i4"), ("value", ">f8")])
     return np.dtype([("header", ">i4", (5,)), ("elements", element, (length,))])
 
 
-def _layout(kind: PgType, array_length: int) -> Any:
+def _layout(kind: PgType, array_length: int) -> np.dtype[Any]:
     if kind is PgType.FLOAT8_ARRAY:
         return _array_layout(array_length)
-    return ">i8" if kind is PgType.TIMESTAMPTZ else kind.value
+    return np.dtype({PgType.TIMESTAMPTZ: ">i8", PgType.DATE: ">i4"}.get(kind, kind.value))
 
 
-def _decoded(values: npt.NDArray[Any], kind: PgType) -> npt.NDArray[Any]:
+def _has_layout(records: Array) -> bool:
+    """Whether each field of each row has the length of its type: then all offsets are right, by induction."""
+    names: tuple[str, ...] = records.dtype.names or ()
+    fields = [name.removesuffix(":value") for name in names if name.endswith(":value")]
+    if not (records["fields"] == len(fields)).all():
+        return False
+    for name in fields:
+        values = records[f"{name}:value"]
+        if not (records[f"{name}:length"] == values.dtype.itemsize).all():
+            return False
+        if values.dtype.names and not (values["elements"]["size"] == 8).all():
+            return False
+    return True
+
+
+def _decoded(values: Array, kind: PgType) -> Array:
     if kind is PgType.TIMESTAMPTZ:
-        return (values.astype(np.int64) + _EPOCH_US).astype("datetime64[us]")
+        return to_timestamps(values.astype(np.int64))
+    if kind is PgType.DATE:
+        return _EPOCH.astype("datetime64[D]") + values.astype("timedelta64[D]")
     if kind is PgType.FLOAT8_ARRAY:
         return values["elements"]["value"].astype(np.float64)
-    return values.astype(np.dtype(kind.value).newbyteorder("="))
+    return values.astype(values.dtype.newbyteorder("="))
