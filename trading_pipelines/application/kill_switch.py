@@ -45,8 +45,11 @@ class KillSwitch:
         self._connect = connect
 
     def state(self, connection: psycopg.Connection[Any] | None = None) -> KillState:
-        """Look at the file, then at the row, over `connection` if one is given."""
-        return _from_file(self.file) or self._from_database(connection)
+        """Look at file and row, the row over `connection` if one is given; what either asks for is asked for."""
+        file, row = _from_file(self.file), self._from_database(connection)
+        if file is None or not row.engaged:
+            return file or row
+        return KillState(True, file.reason, file.cancel or row.cancel, file.flatten or row.flatten)
 
     def engage(self, reason: str, *, cancel: bool = True, flatten: bool = False) -> KillState:
         """Stop trading at once; one of file and row is enough, so the other may fail.
@@ -87,9 +90,8 @@ class KillSwitch:
         return KillState(False, reason, cancel=False)
 
     def _from_database(self, connection: psycopg.Connection[Any] | None) -> KillState:
-        opened = self._connect() if connection is None else contextlib.nullcontext(connection)
         try:
-            with opened as usable:
+            with self._connect() if connection is None else contextlib.nullcontext(connection) as usable:
                 row = store.read(usable)
         except psycopg.Error as error:
             return KillState(True, f"the kill switch row cannot be read: {_first_line(error)}", cancel=False)
