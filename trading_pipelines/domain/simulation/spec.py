@@ -6,9 +6,9 @@ from pydantic import BaseModel, ConfigDict, Field
 class PriceProcess(BaseModel, frozen=True, extra="forbid"):
     """How prices of the simulated market move; changing a number changes all of its history."""
 
-    trend_strength: float = Field(default=0.115, ge=0, le=1)
+    trend_strength: float = Field(default=0.1, ge=0, le=1)
     """Drift of a symbol's own trend per 5-minute bar, in its own noise's standard deviation."""
-    market_trend_strength: float = Field(default=0.1, ge=0, le=1)
+    market_trend_strength: float = Field(default=0.085, ge=0, le=1)
     """The same for the market factor."""
     trend_hours: float = Field(default=16.0, gt=0)
     """Mean length of a regime: up, down or without trend."""
