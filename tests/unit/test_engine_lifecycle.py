@@ -1,6 +1,8 @@
 """The life of one position, rule by rule."""
 
 import math
+from dataclasses import replace
+from decimal import ROUND_FLOOR, Decimal
 
 import pytest
 from hypothesis import given
@@ -16,7 +18,7 @@ from trading_pipelines.domain.engine.lifecycle import (
     step_inside,
 )
 from trading_pipelines.domain.engine.params import ExecutionParams
-from trading_pipelines.domain.execution.orders import PositionSide
+from trading_pipelines.domain.execution.orders import FillKind, PositionSide
 
 PARAMS = ExecutionParams()
 FEE, SLIP = PARAMS.taker_fee_rate, PARAMS.slippage_rate
@@ -44,9 +46,7 @@ def test_entry_pays_slippage_and_fee_and_binds_margin() -> None:
 
 
 def test_entry_that_opens_beyond_its_stop_is_closed_at_that_open() -> None:
-    state, events = open_position(
-        PositionSide.LONG, 10.0, 98.0, 99.0, (102.0, 103.5, 106.0), (3.0, 4.0, 3.0), PARAMS
-    )
+    state, events = open_position(PositionSide.LONG, 10.0, 98.0, 99.0, (102.0, 103.5, 106.0), (3.0, 4.0, 3.0), PARAMS)
     assert [e.kind for e in events] == [EventKind.ENTRY, EventKind.STOP]
     assert not state.is_open
     assert events[1].price == 98.0 * (1 - SLIP)
@@ -147,8 +147,67 @@ def test_quantity_is_conserved_and_pnl_is_that_of_the_fills(
             assert math.isclose(event.pnl, s * event.quantity * (event.price - state.entry_price), abs_tol=1e-9)
 
 
-@pytest.mark.parametrize(("quantity", "step"), [(1.0, 0.001), (0.007, 0.001), (10.0, 0.0), (3.0, 1.0)])
-def test_ladder_spends_the_whole_quantity(quantity: float, step: float) -> None:
-    parts = ladder_quantities(quantity, PARAMS.target_weights, step)
-    assert math.isclose(sum(parts), quantity)
-    assert all(part >= 0 for part in parts)
+def test_decided_exit_is_filled_at_the_open_even_beyond_the_stop() -> None:
+    state, (event,) = step_bar(replace(_long(), exit_pending=True), 98.0, 99.0, 97.0, 0.0, PARAMS)
+    assert (event.kind, event.reference_price) == (EventKind.EXIT, 98.0)
+    assert not state.is_open
+    assert not state.exit_pending
+
+
+def test_stop_moves_to_break_even_while_atr_is_not_known() -> None:
+    after, _ = step_bar(_long(), 100.5, 102.5, 100.2, 0.0, PARAMS)
+    assert step_close(after, 102.4, math.nan, PARAMS).stop_price == after.entry_price * (1 + 2 * (FEE + SLIP))
+
+
+def test_trailing_starts_with_the_first_target_that_has_a_quantity() -> None:
+    parts = ladder_quantities(3.0, PARAMS.target_weights, 1.0)
+    assert parts == (0.0, 1.0, 2.0)
+    state, _ = open_position(PositionSide.LONG, 3.0, 100.0, 99.0, (102.0, 103.5, 106.0), parts, PARAMS)
+    past_tp1, events = step_bar(state, 100.5, 103.0, 100.2, 0.0, PARAMS)
+    assert events == ()
+    assert step_close(past_tp1, 103.0, 0.5, PARAMS).stop_price == 99.0
+    past_tp2, (event,) = step_bar(past_tp1, 103.0, 103.6, 102.8, 0.0, PARAMS)
+    assert event.kind is EventKind.TP2
+    assert step_close(past_tp2, 103.5, 0.5, PARAMS).stop_price == 103.5 - 1.5 * 0.5
+
+
+def test_leverage_of_the_order_replaces_that_of_the_parameters() -> None:
+    targets, parts = (102.0, 103.5, 106.0), (3.0, 4.0, 3.0)
+    state, _ = open_position(PositionSide.LONG, 10.0, 100.0, 99.0, targets, parts, PARAMS, leverage=20.0)
+    assert state.entry_margin == 10.0 * state.entry_price / 20
+    assert state.liquidation_price == state.entry_price * (1 - (1 / 20 - 0.005))
+    assert _long().entry_margin == 10.0 * state.entry_price / 5
+
+
+def test_position_without_a_stop_is_liquidated_only() -> None:
+    state = replace(_long(), stop_price=0.0, target_quantities=(0.0, 0.0, 0.0))
+    after, events = step_bar(state, 100.0, 200.0, state.liquidation_price + 0.01, 0.0, PARAMS)
+    assert (after.quantity, events) == (10.0, ())
+    _, (event,) = step_bar(state, 100.0, 200.0, state.liquidation_price, 0.0, PARAMS)
+    assert event.kind is EventKind.LIQUIDATION
+
+
+def test_closed_position_has_no_next_bar() -> None:
+    closed, _ = step_bar(_long(), 97.0, 105.0, 96.0, 0.0, PARAMS)
+    with pytest.raises(ValueError, match="nothing is open"):
+        step_bar(closed, 100.0, 100.0, 100.0, 0.0, PARAMS)
+
+
+@given(st.integers(1, 10**7), st.sampled_from(["0.00001", "0.001", "0.03", "0.1", "1", "5"]))
+def test_ladder_spends_the_whole_quantity_in_whole_steps(steps: int, step: str) -> None:
+    quantity = steps * Decimal(step)
+    parts = [Decimal(repr(q)) for q in ladder_quantities(float(quantity), PARAMS.target_weights, float(step))]
+    assert sum(parts) == quantity
+    assert all(part >= 0 and part % Decimal(step) == 0 for part in parts)
+    assert parts[0] == (quantity * 3 / 10 / Decimal(step)).to_integral_value(ROUND_FLOOR) * Decimal(step)
+
+
+@given(st.floats(1e-6, 1e9))
+def test_ladder_without_a_step_spends_the_whole_quantity(quantity: float) -> None:
+    parts = ladder_quantities(quantity, PARAMS.target_weights, 0.0)
+    assert parts[0] == 0.3 * quantity
+    assert quantity - parts[0] - parts[1] - parts[2] == 0.0
+
+
+def test_kinds_of_events_are_those_of_fills() -> None:
+    assert {kind.name for kind in EventKind} - {"FUNDING"} == {kind.value for kind in FillKind}

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from trading_pipelines.domain.portfolio.performance import ClosedPosition, max_drawdown, measure
+from trading_pipelines.domain.portfolio.performance import ClosedPosition, ClosedPositions, max_drawdown, measure
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
 
@@ -30,6 +30,36 @@ def test_ratios_are_annualised_from_daily_marks() -> None:
     assert result.max_drawdown == pytest.approx(0.05)
     assert result.total_return == pytest.approx(0.1495)
     assert result.calmar == pytest.approx((1.1495 ** (365 / 3) - 1) / 0.05)
+
+
+def test_ratios_agree_with_empyrical() -> None:
+    returns = np.array([0.012, -0.007, 0.0031, 0.0, -0.021, 0.0154, 0.0042, -0.0009])
+    result = measure(*_days(list(100 * np.cumprod(1 + returns))), [], 100.0)
+    # empyrical-reloaded 0.7.1: sharpe_ratio and sortino_ratio with annualization=365, max_drawdown of daily returns.
+    assert result.sharpe == pytest.approx(1.2249498302204902)
+    assert result.sortino == pytest.approx(1.7683683402116377)
+    assert result.max_drawdown == pytest.approx(0.024839344300000028)
+
+
+def test_midnights_without_a_mark_of_their_own_take_the_one_before() -> None:
+    times = pd.DatetimeIndex([START + timedelta(hours=h) for h in (23, 47, 71)])
+    result = measure(times, np.array([110.0, 104.5, 200.0]), [], 100.0)
+    returns = np.array([0.10, -0.05])
+    assert result.sharpe == pytest.approx(returns.mean() / returns.std(ddof=1) * math.sqrt(365))
+
+
+def test_arrays_and_single_positions_measure_alike() -> None:
+    positions = [_position(100, (0, 5)), _position(-50, (3, 9)), _position(20, (30, 31))]
+    curve = _days([100.0, 120.0, 90.0])
+    assert measure(*curve, ClosedPositions.of(positions), 100.0) == measure(*curve, positions, 100.0)
+
+
+def test_lost_account_has_no_returns_after_its_loss() -> None:
+    result = measure(*_days([50.0, 0.0, -1.0]), [], 100.0)
+    returns = np.array([-0.5, -1.0])
+    assert result.sharpe == pytest.approx(returns.mean() / returns.std(ddof=1) * math.sqrt(365))
+    assert result.calmar is None
+    assert result.total_return == pytest.approx(-1.01)
 
 
 def test_intraday_marks_count_for_drawdown_and_midnights_for_returns() -> None:

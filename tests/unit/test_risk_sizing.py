@@ -1,7 +1,7 @@
 """Sizes and caps by the numbers of the execution model."""
 
 import math
-from decimal import ROUND_DOWN, Decimal
+from decimal import ROUND_FLOOR, Decimal
 
 import pytest
 from hypothesis import given
@@ -69,17 +69,57 @@ def test_trade_that_cannot_be_is_refused_by_name(changes: dict[str, float], rule
     assert (decision.outcome, decision.rule, decision.quantity) == (Outcome.REFUSE, rule, 0.0)
 
 
-@given(st.integers(0, 10**9), st.sampled_from(["0.001", "0.1", "1", "0.00001", "10", "0.5"]))
-def test_rounding_down_agrees_with_decimal_on_exact_multiples(units: int, step: str) -> None:
-    exact = Decimal(units) * Decimal(step)
-    assert Decimal(repr(round_down_to_step(float(exact), float(step)))) == exact
+STEPS = ("0.00001", "0.001", "0.01", "0.03", "0.1", "0.25", "0.5", "1", "5", "10", "1000")
 
 
-@given(st.floats(1e-3, 1e6), st.sampled_from(["0.001", "0.1", "1"]))
-def test_rounding_never_goes_up_by_more_than_the_last_bits(quantity: float, step: str) -> None:
+@given(st.decimals(0, 10**9, places=6), st.sampled_from(STEPS))
+def test_rounding_down_agrees_with_decimal_quantising(quantity: Decimal, step: str) -> None:
+    """Every number of up to 15 digits: what a person reads as a multiple of the step is one."""
+    steps = (quantity / Decimal(step)).to_integral_value(rounding=ROUND_FLOOR)
+    assert Decimal(repr(round_down_to_step(float(quantity), float(step)))) == steps * Decimal(step)
+
+
+@given(st.floats(0, 1e9), st.sampled_from(STEPS))
+def test_rounding_down_never_goes_up_and_leaves_less_than_a_step(quantity: float, step: str) -> None:
     rounded = round_down_to_step(quantity, float(step))
-    floor = (Decimal(quantity) / Decimal(step)).to_integral_value(rounding=ROUND_DOWN) * Decimal(step)
-    assert float(floor) <= rounded <= quantity * (1 + 1e-9) + 1e-9 * float(step)
+    assert rounded <= quantity * (1 + 2e-15)
+    assert quantity - rounded < float(step) * (1 + 1e-9) + quantity * 1e-15
+    assert round_down_to_step(rounded, float(step)) == rounded
+
+
+@pytest.mark.parametrize(
+    ("quantity", "step", "rounded"),
+    [
+        (0.3, 0.1, 0.3),
+        (0.7, 0.1, 0.7),
+        (1.1, 0.1, 1.1),
+        (0.29999, 0.1, 0.2),
+        (1234.5678, 0.0, 1234.5678),
+        (0.09, 0.1, 0),
+    ],
+)
+def test_rounding_down_forgives_binary_fractions_only(quantity: float, step: float, rounded: float) -> None:
+    assert round_down_to_step(quantity, step) == rounded
+
+
+@given(st.floats(10, 1e6), st.floats(0.3, 1), st.floats(0, 5000), st.floats(0, 8000), st.sampled_from(STEPS))
+def test_no_size_exceeds_a_cap(
+    equity: float, confidence: float, symbol_margin: float, direction_margin: float, step: str
+) -> None:
+    decision = _size(
+        equity=equity,
+        confidence=confidence,
+        symbol_margin=symbol_margin,
+        direction_margin=direction_margin,
+        stop_price=99.9,
+        quantity_step=float(step),
+    )
+    slack = 1 + 1e-12
+    assert decision.margin <= LIMITS.max_margin_per_trade * equity * slack
+    assert decision.margin <= max(0.0, LIMITS.max_margin_per_symbol * equity - symbol_margin) * slack
+    assert decision.margin <= max(0.0, LIMITS.max_margin_per_direction * equity - direction_margin) * slack
+    loss = decision.quantity * 100.0 * (0.001 + EXECUTION.round_trip_cost)
+    assert loss <= LIMITS.risk_per_trade * equity * slack
 
 
 def _view(equity: float = 10_000.0, exposures: tuple[Exposure, ...] = ()) -> PortfolioView:

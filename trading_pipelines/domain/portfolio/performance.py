@@ -188,6 +188,9 @@ def _daily_returns(ts: Integers, curve: Floats) -> Floats:
         return np.empty(0)
     midnights = np.arange(-(-int(ts[0]) // _DAY), int(ts[-1]) // _DAY + 1) * _DAY
     marks = np.concatenate((curve[:1], curve[np.searchsorted(ts, midnights, side="right")]))
+    if marks.min() <= 0:
+        # A lost account has no returns any more.
+        marks = marks[: int(np.argmax(marks <= 0)) + 1]
     return marks[1:] / marks[:-1] - 1
 
 
