@@ -16,6 +16,10 @@ CONFIG = {
 }
 STATIC_CONFIG = {"displayModeBar": False, "scrollZoom": False}
 _FONT = 12
+_ROOM = 0.06
+"""Empty share of the price range above and below what is drawn."""
+_TAG = 0.05
+"""Height of a price tag as a share of the price range: tags closer than that are moved apart."""
 
 
 def show_height(rows: int) -> int:
@@ -91,9 +95,11 @@ def candles(bars: pd.DataFrame, *, ema_spans: Sequence[int], with_volume: bool) 
     )
     figure.update_yaxes(side="right", showspikes=True, spikemode="across", spikethickness=1, spikedash="dot")
     figure.update_yaxes(row=1, col=1, tickformat=_price_format(float(bars["close"].iloc[-1])))
+    low, high = float(bars["low"].min()), float(bars["high"].max())
+    figure.update_yaxes(range=[low - _ROOM * (high - low), high + _ROOM * (high - low)], row=1, col=1)
     # Room to the right of the last candle.
     bar = bars["ts"].diff().median() if len(bars) > 1 else pd.Timedelta(minutes=1)
-    figure.update_xaxes(range=[bars["ts"].iloc[0] - bar, bars["ts"].iloc[-1] + max(len(bars) // 40, 3) * bar])
+    figure.update_xaxes(range=[bars["ts"].iloc[0] - bar, bars["ts"].iloc[-1] + max(len(bars) // 25, 3) * bar])
     return figure
 
 
@@ -184,9 +190,10 @@ def add_fills(figure: go.Figure, fills: pd.DataFrame) -> None:
 
 
 def add_levels(figure: go.Figure, levels: Sequence[tuple[str, float, str]], start: Any) -> None:
-    """Draw horizontal lines (name, price, role) from `start` to the right edge.
+    """Draw horizontal lines (name, price, role) from `start` to the right edge, with price tags on the axis.
 
-    `role` is `entry`, `stop`, `target` or `liquidation`.
+    `role` is `entry`, `stop`, `target` or `liquidation`. The visible prices are widened for all but the liquidation,
+    which is far away as a rule and left out then.
     """
     colours = formats.palette()
     looks = {
@@ -195,8 +202,15 @@ def add_levels(figure: go.Figure, levels: Sequence[tuple[str, float, str]], star
         "target": (colours.gain, "dash"),
         "liquidation": (colours.loss, "dot"),
     }
-    right = figure.layout.xaxis.range[1]
-    for name, price, role in levels:
+    near = [price for _, price, role in levels if role != "liquidation"]
+    low, high = figure.layout.yaxis.range
+    margin = _ROOM * (high - low)
+    low, high = min(low, *(price - margin for price in near)), max(high, *(price + margin for price in near))
+    figure.update_yaxes(range=[low, high], row=1, col=1)
+    right, tag_at = figure.layout.xaxis.range[1], low
+    for name, price, role in sorted(levels, key=lambda level: level[1]):
+        if not low <= price <= high:
+            continue
         colour, dash = looks[role]
         figure.add_shape(
             type="line",
@@ -208,11 +222,12 @@ def add_levels(figure: go.Figure, levels: Sequence[tuple[str, float, str]], star
             row=1,
             col=1,
         )
+        tag_at = max(price, tag_at)
         figure.add_annotation(
             xref="paper",
             yref="y",
             x=1,
-            y=price,
+            y=tag_at,
             text=f"{html.escape(name)} {formats.price(price)}",
             showarrow=False,
             xanchor="left",
@@ -220,6 +235,7 @@ def add_levels(figure: go.Figure, levels: Sequence[tuple[str, float, str]], star
             bgcolor=colour,
             font={"color": colours.on_colour, "size": 11},
         )
+        tag_at += _TAG * (high - low)
     figure.update_layout(margin={"r": 118})
 
 
@@ -268,8 +284,8 @@ def equity(curve: pd.DataFrame, benchmark_name: str | None, start_capital: float
         col=1,
     )
     figure.add_hline(y=start_capital, line={"width": 1, "dash": "dot", "color": colours.muted}, row=1, col=1)
-    figure.update_yaxes(row=1, col=1, tickformat=",.0f", side="right")
-    figure.update_yaxes(row=2, col=1, tickformat=".1%", side="right", nticks=4, rangemode="tozero")
+    figure.update_yaxes(row=1, col=1, tickformat=",.2~f", side="right")
+    figure.update_yaxes(row=2, col=1, tickformat=".2~%", side="right", nticks=4, rangemode="tozero")
     figure.update_layout(
         height=460,
         margin={"l": 8, "r": 56, "t": 28, "b": 8},

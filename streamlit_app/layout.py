@@ -59,25 +59,23 @@ def header(title: str, explanation: str) -> None:
 
 
 @contextmanager
-def friendly_errors(*, retry: bool = True) -> Iterator[None]:
+def friendly_errors(*, part: bool = False) -> Iterator[None]:
     """Turn every failure into a sentence and what to do; the details go to the log.
 
-    With `retry` the whole page is drawn again once the database answers; a live part repeats itself anyway.
+    A live `part` repeats itself and says little; otherwise the page is drawn again once the database answers.
     """
     try:
         yield
     except DatabaseUnavailableError as error:
         _log.warning("database not reachable: %s", error)
-        st.error(
-            "The platform's database is not answering. Start it from the project's folder with the command below, or "
-            "the whole platform with `trading up`.",
-            title="No connection to the database",
-            icon=":material/database_off:",
-        )
-        st.code("trading db start", language="bash")
-        st.caption(f"{formats.literal(error)}. This page tries again every few seconds.")
-        if retry:
-            _draw_again_once_answered(time.monotonic())
+        if part:
+            st.error(
+                f"{formats.literal(error)}. This part comes back by itself.",
+                title="No connection to the database",
+                icon=":material/database_off:",
+            )
+        else:
+            _no_database(error)
     except UserError as error:
         st.error(formats.literal(error), title="A setting needs attention", icon=":material/settings_alert:")
     except Exception:
@@ -88,6 +86,18 @@ def friendly_errors(*, retry: bool = True) -> Iterator[None]:
             title="This part could not be shown",
             icon=":material/error:",
         )
+
+
+def _no_database(error: DatabaseUnavailableError) -> None:
+    st.error(
+        "The platform's database is not answering. Start it from the project's folder with the command below, or the "
+        "whole platform with `trading up`.",
+        title="No connection to the database",
+        icon=":material/database_off:",
+    )
+    st.code("trading db start", language="bash")
+    st.caption(f"{formats.literal(error)}. This page tries again every few seconds.")
+    _draw_again_once_answered(time.monotonic())
 
 
 @st.fragment(run_every=_RETRY_SECONDS)
@@ -108,7 +118,7 @@ def live(seconds: float) -> Callable[[Callable[..., None]], Callable[..., None]]
         @st.fragment(run_every=seconds)
         @functools.wraps(draw)
         def drawn(*args: Any, **kwargs: Any) -> None:
-            with friendly_errors(retry=False):
+            with friendly_errors(part=True):
                 draw(*args, **kwargs)
 
         return drawn
@@ -303,7 +313,11 @@ def updated(now: datetime) -> None:
 @live(5)
 def kill_banner() -> None:
     """A banner on every page while the kill switch is engaged."""
-    platform = queries.platform_status()
+    try:
+        platform = queries.platform_status()
+    except DatabaseUnavailableError:
+        st.warning("The state of the kill switch is unknown: the database is not answering.")
+        return
     if platform.kill_engaged or queries.kill_file_exists():
         why = platform.kill_reason if platform.kill_engaged else "the KILL file exists in the data folder"
         since = f" Since {formats.moment_utc(platform.kill_changed_at)}." if platform.kill_engaged else ""

@@ -54,9 +54,7 @@ class Marks:
 def _choose_view(session: SessionSummary | None, exchange: str) -> View | None:
     """Draw the first row of controls; None where the chosen symbol has no candles."""
     preferred = session.timeframe if session else "15m"
-    symbol = st.selectbox(
-        "Symbol", queries.list_symbols(exchange), key="chart_symbol", width=150, bind="query-params"
-    )
+    symbol = st.selectbox("Symbol", queries.list_symbols(exchange), key="chart_symbol", width=150, bind="query-params")
     stored = queries.candle_span(exchange, symbol)
     if not stored:
         return None

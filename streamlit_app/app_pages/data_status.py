@@ -89,6 +89,7 @@ def _services(platform: PlatformStatus) -> None:
 
 _SOURCE_COLUMNS = (
     Column("symbol", "Symbol", kind="text", pinned=True, width=100),
+    Column("dataset", "Dataset", kind="text", width=100),
     Column("newest_candle", "Newest candle closed, UTC", formats.moment, kind="text", width=165),
     Column("lag", "Lag", formats.duration, lambda v: False if v > _LATE_SECONDS else None),
     Column("fetched", "Last fetch", formats.duration, help="Since the last successful fetch"),
@@ -99,7 +100,6 @@ _SOURCE_COLUMNS = (
     Column("quarantined", "Quarantined", lambda v: formats.number(v, 0)),
     Column("exchange", "Exchange", kind="text", width=100),
     Column("source", "Source", kind="text", width=100),
-    Column("dataset", "Dataset", kind="text", width=100),
     Column("error_age", "Last error", formats.duration, help="Since the last error"),
     Column("last_error", "Error", kind="text", width=330),
 )
@@ -118,7 +118,7 @@ def _sources() -> None:
     shown = sources.merge(newest, on=["exchange", "symbol"], how="left")
     shown["lag"] = (now - shown["newest_candle"]).dt.total_seconds()
     shown["fetched"] = (now - shown["last_success_at"]).dt.total_seconds()
-    shown["error_age"] = (now - shown["last_error_at"]).dt.total_seconds()
+    shown["error_age"] = (now - shown["last_error_at"]).dt.total_seconds().where(shown["last_error"].notna())
     layout.table(shown, _SOURCE_COLUMNS, "sources", rows=14)
 
 

@@ -29,7 +29,12 @@ _VERSION_COLUMNS = (
 
 
 def _metric_name(name: str) -> str:
-    return name.replace("_", " ").capitalize()
+    return "AUC" if name == "auc" else formats.words(name)
+
+
+def _metric(value: float) -> str:
+    """A count as a whole number, anything else with four digits."""
+    return formats.number(value, 0 if value > 1 and value == int(value) else 4)
 
 
 def _version(version: pd.Series) -> None:
@@ -40,9 +45,7 @@ def _version(version: pd.Series) -> None:
             f"on what was known by {formats.moment_utc(version['as_of'])}"
         )
         metrics = queries.version_metrics(version["model_id"])
-        layout.cards(
-            [Card(_metric_name(name), formats.number(value, 4)) for name, value in list(metrics.items())[:8]], 130
-        )
+        layout.cards([Card(_metric_name(name), _metric(value)) for name, value in list(metrics.items())[:8]], 130)
         folds = queries.version_folds(version["training_key"])
         if folds.empty:
             st.caption("No walk-forward folds are stored for this version.")
@@ -52,7 +55,10 @@ def _version(version: pd.Series) -> None:
             Column("fold", "Fold"),
             Column("test_from", "Tested from, UTC", formats.moment, kind="text", width=130),
             Column("test_until", "Until, UTC", formats.moment, kind="text", width=130),
-            *(Column(name, _metric_name(name), lambda v: formats.number(v, 4)) for name in measured[:8]),
+            *(
+                Column(name, _metric_name(name), lambda v: formats.MISSING if formats.missing(v) else _metric(v))
+                for name in measured[:8]
+            ),
         ]
         layout.table(folds, columns, "folds", rows=10)
 

@@ -14,6 +14,10 @@ from trading_pipelines.store.read_models.sessions import SessionSummary
 layout.header("Performance", "Result after all costs, against holding bitcoin, with the risk that was taken for it.")
 
 
+# Ratios are annualised from daily returns; over fewer days they mostly measure chance.
+_MEANINGFUL_DAYS = 30
+
+
 def _headline(session: SessionSummary, account: Account, report: PerformanceReport) -> list[Card]:
     total = account.equity / session.start_capital - 1
     cards = [
@@ -132,10 +136,11 @@ def _report(session: SessionSummary) -> None:
     st.plotly_chart(
         charts.equity(report.curve, report.benchmark, session.start_capital), config=charts.STATIC_CONFIG, key="equity"
     )
-    st.caption(
-        f"Marked equity and drawdown, {formats.moment(report.curve['ts'].iloc[0])} to "
-        f"{formats.moment_utc(report.curve['ts'].iloc[-1])}."
-    )
+    first, last = report.curve["ts"].iloc[0], report.curve["ts"].iloc[-1]
+    text = f"Marked equity and drawdown, {formats.moment(first)} to {formats.moment_utc(last)}."
+    if (last - first).days < _MEANINGFUL_DAYS:
+        text += f" Sharpe, Sortino and Calmar are annualised: before {_MEANINGFUL_DAYS} days they say little."
+    st.caption(text)
     if len(report.daily) > 1:
         st.markdown("**Result per day, USDT**")
         figure = charts.signed_bars(report.daily["day"], report.daily["pnl"], "USDT")

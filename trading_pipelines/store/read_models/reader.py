@@ -42,4 +42,5 @@ def read_only(settings: Settings) -> Generator[Connection]:
     except psycopg.errors.InsufficientPrivilege as error:
         raise DatabaseUnavailableError("the reader may not read: run `trading db migrate`") from error
     except psycopg.OperationalError as error:
-        raise DatabaseUnavailableError(str(error).strip().splitlines()[0]) from error
+        cause = str(error).strip().splitlines()[0]
+        raise DatabaseUnavailableError(f"the database went away: run `trading db start` ({cause})") from error
