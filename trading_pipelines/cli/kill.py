@@ -1,16 +1,13 @@
 """`trading kill`: the kill switch."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from trading_pipelines.cli.context import Json, prepare
 from trading_pipelines.cli.output import print_json
-from trading_pipelines.errors import UserError
 
 if TYPE_CHECKING:
-    import psycopg
-
     from trading_pipelines.application.kill_switch import KillState, KillSwitch
     from trading_pipelines.settings import Settings
 
@@ -51,19 +48,10 @@ def state(as_json: Json = False) -> None:
 
 
 def _switch(settings: "Settings") -> "KillSwitch":
-    import psycopg
-
     from trading_pipelines.application.kill_switch import KillSwitch
     from trading_pipelines.store.connection import connect, resolve_url
 
-    def open_connection() -> "psycopg.Connection[Any]":
-        # The switch expects the driver's own error, and goes on with its file.
-        try:
-            return connect(resolve_url(settings), application_name="kill")
-        except UserError as error:
-            raise psycopg.OperationalError(str(error)) from error
-
-    return KillSwitch(settings.data_dir, open_connection)
+    return KillSwitch(settings.data_dir, lambda: connect(resolve_url(settings), application_name="kill"))
 
 
 def _show(state: "KillState", as_json: bool) -> None:

@@ -42,9 +42,10 @@ class ProgressDisplay:
 
     def _line(self, step: str, fraction: float | None, detail: str) -> None:
         now = time.monotonic()
+        is_new = step not in self._began
         began = self._began.setdefault(step, now)
         done = fraction is not None and fraction >= 1.0
-        if not done and now - self._last_line < LINE_INTERVAL_S:
+        if not done and not is_new and now - self._last_line < LINE_INTERVAL_S:
             return
         self._last_line = now
         parts = [step, "done" if done else "" if fraction is None else f"{fraction:.0%}", detail]

@@ -1,7 +1,7 @@
 """`trading status`: what runs, how fresh the data is, whether trading is stopped."""
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,13 +17,22 @@ STALE_AFTER_S = 30.0
 """A service without a heartbeat for so long is taken for dead."""
 
 
-def status(as_json: Json = False) -> None:
+def status(
+    alive: Annotated[
+        str | None,
+        typer.Option(metavar="SERVICE", help="Only exit with 1 unless this service has shown life just now."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Show the state of the platform; starts nothing."""
     from trading_pipelines.services.supervisor import running_process
 
     settings = prepare()
     found: dict[str, Any] = {"platform": {"process": running_process(settings), "data_dir": settings.data_dir}}
     found |= _database(settings)
+    if alive is not None:
+        ages = {service["service"]: service["age_seconds"] for service in found.get("services", [])}
+        raise typer.Exit(0 if ages.get(alive, STALE_AFTER_S) < STALE_AFTER_S else 1)
     if as_json:
         print_json(found)
     else:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
+import psycopg
+
 from trading_pipelines.errors import UserError
 from trading_pipelines.settings import Settings
 from trading_pipelines.store.connection import embedded_server, make_uri, resolve_url
@@ -74,15 +76,22 @@ def ready_database(settings: Settings) -> Iterator[str]:
 
 
 def prepare_database(settings: Settings, url: str) -> list[str]:
-    """Apply the migrations and give the dashboard its role; the names of what was applied."""
+    """Apply the migrations; the names of what was applied.
+
+    An embedded server gets the dashboard's role as well, a server of the user's own a database for Dagster.
+    """
     applied = migrate(url)
     if settings.database_url is None:
         ensure_reader(url, settings.data_dir / "postgres" / "reader-password")
+    else:
+        _ensure_dagster_database(url)
     return applied
 
 
 def dagster_url(settings: Settings) -> str:
-    """Address of Dagster's own database, as the URI that its configuration takes."""
+    """Address of Dagster's own database, as the URI that its configuration takes; the server need not be up."""
+    if settings.database_url is None:
+        return embedded_server(settings).url_of("dagster")
     return make_uri(resolve_url(settings, "dagster"))
 
 
@@ -114,6 +123,20 @@ def stop_pinned(settings: Settings) -> None:
 def is_pinned(settings: Settings) -> bool:
     """Whether `trading db start` asked for the server to stay."""
     return _pin(settings).exists()
+
+
+def _ensure_dagster_database(url: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        if connection.execute("select 1 from pg_database where datname = 'dagster'").fetchone() is not None:
+            return
+        try:
+            connection.execute("create database dagster")
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise UserError(
+                "the database user may not create the database `dagster`: create it for that user"
+            ) from error
+        except psycopg.errors.DuplicateDatabase:
+            return  # somebody else was faster
 
 
 def _pin(settings: Settings) -> Path:

@@ -136,10 +136,13 @@ class ProcessGroup:
             self.start(program)
 
     def stop(self, *, hurry: Callable[[], bool] = lambda: False) -> None:
-        """Stop all programs, the youngest first; with `hurry` at once."""
-        while self._children:
-            child = self._children.pop()
-            stop_process(child.process, child.program.grace_seconds, hurry=hurry)
+        """Ask all programs to end, the youngest first, and wait for all of them; with `hurry` they are killed."""
+        youngest_first = self._children[::-1]
+        self._children.clear()
+        for child in youngest_first:
+            _signal_group(child.process.pid, signal.SIGTERM)
+        for child in youngest_first:
+            _await_end(child.process, child.program.grace_seconds, hurry)
 
     def _start_guardian(self) -> None:
         self._guardian = subprocess.Popen(
@@ -152,12 +155,14 @@ class ProcessGroup:
         )
 
 
-def stop_process(
-    process: "subprocess.Popen[bytes]", grace_seconds: float, *, hurry: Callable[[], bool] = lambda: False
-) -> None:
+def stop_process(process: "subprocess.Popen[bytes]", grace_seconds: float) -> None:
     """End a process and its whole group: ask first, kill what is left after the grace."""
-    deadline = time.monotonic() + grace_seconds
     _signal_group(process.pid, signal.SIGTERM)
+    _await_end(process, grace_seconds, lambda: False)
+
+
+def _await_end(process: "subprocess.Popen[bytes]", grace_seconds: float, hurry: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + grace_seconds
     while _group_lives(process) and time.monotonic() < deadline and not hurry():
         time.sleep(_PAUSE_S)
     if _group_lives(process):

@@ -22,7 +22,7 @@ from trading_pipelines.errors import UserError
 from trading_pipelines.services.database import dagster_url, run_dir
 from trading_pipelines.services.processes import Program
 from trading_pipelines.settings import Settings
-from trading_pipelines.store.connection import resolve_url
+from trading_pipelines.store.connection import DatabaseUnreachableError, resolve_url
 
 HOST = "127.0.0.1"
 LOCATION = "trading_pipelines"
@@ -102,7 +102,7 @@ class Programs:
         command = _python(
             "dagster", "api", "grpc", "--module-name", "trading_pipelines.definitions",
             "--host", HOST, "--port", str(self.code_port), "--location-name", LOCATION,
-            "--log-level", "warning",
+            "--log-level", "warning", "--log-format", "json",
         )  # fmt: skip
         return Program("code-server", command, lambda: _listens(self.code_port))
 
@@ -111,15 +111,19 @@ class Programs:
         port = self.settings.ports.dagster
         command = _python(
             "dagster_webserver", "--workspace", str(self._workspace), "--host", HOST, "--port", str(port),
-            "--dagster-log-level", "warning",
+            "--dagster-log-level", "warning", "--log-format", "json",
         )  # fmt: skip
         return Program("dagster-webserver", command, lambda: _answers(f"http://{HOST}:{port}/server_info"))
 
     def daemon(self) -> Program:
         """Dagster's schedules, sensors and run queue; ready when it has said so after its start."""
-        last_seen = self._newest_daemon_heartbeat()
-        command = _python("dagster._daemon", "run", "--workspace", str(self._workspace), "--log-level", "info")
-        return Program("dagster-daemon", command, lambda: self._newest_daemon_heartbeat() != last_seen)
+        question = "select max(timestamp) from daemon_heartbeats"
+        url = dagster_url(self.settings)
+        last_seen = _ask(url, question)
+        command = _python(
+            "dagster._daemon", "run", "--workspace", str(self._workspace), "--log-level", "info", "--log-format", "json"
+        )
+        return Program("dagster-daemon", command, lambda: _ask(url, question) != last_seen)
 
     def dashboard(self) -> Program:
         """The Streamlit application."""
@@ -135,17 +139,16 @@ class Programs:
         """The fast service; ready when its heartbeat is newer than `since`."""
 
         def is_alive() -> bool:
-            seen = _ask(resolve_url(self.settings), "select ts from heartbeats where service = 'trader'")
-            return seen is not None and seen > since
+            with contextlib.suppress(DatabaseUnreachableError):
+                seen = _ask(resolve_url(self.settings), "select ts from heartbeats where service = 'trader'")
+                return seen is not None and seen > since
+            return False
 
         return Program("trader", _python("trading_pipelines.services.trader"), is_alive)
 
     @property
     def _workspace(self) -> Path:
         return run_dir(self.settings) / "workspace.yaml"
-
-    def _newest_daemon_heartbeat(self) -> Any:
-        return _ask(dagster_url(self.settings), "select max(timestamp) from daemon_heartbeats")
 
 
 def _dagster_home(settings: Settings) -> Path:

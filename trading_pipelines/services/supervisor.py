@@ -114,6 +114,7 @@ def up(settings: Settings, report: Report, on_running: Callable[[dict[str, str]]
     ):
         check_port(settings.ports.dagster, "TRADING_PORTS__DAGSTER")
         check_port(settings.ports.streamlit, "TRADING_PORTS__STREAMLIT")
+        report(Progress("database"))
         with running_database(settings, on_stop=lambda: report(Progress("stop database"))) as url:
             _Platform(settings, url, group, report, stop).run(on_running)
 
@@ -163,7 +164,6 @@ class _Platform:
     database_checked_at: float = 0.0
 
     def run(self, on_running: Callable[[dict[str, str]], None]) -> None:
-        self.report(Progress("database"))
         prepare_database(self.settings, self.url)
         prepare_dagster_home(self.settings)
         self.report(Progress("database", 1.0))
