@@ -1,5 +1,6 @@
 """From an active signal over one bracket on the exchange to a position and its end, in a real database."""
 
+import threading
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -8,6 +9,7 @@ import psycopg
 import pytest
 from trading_world import BAR, T0, World, build_world
 
+from trading_pipelines.adapters.exchanges.paper import PaperExchange
 from trading_pipelines.application.execution import (
     ExecutionReport,
     SynchronisationReport,
@@ -15,10 +17,10 @@ from trading_pipelines.application.execution import (
     resolve_pending,
     synchronise,
 )
-from trading_pipelines.domain.execution.orders import TRANSITIONS
+from trading_pipelines.domain.execution.orders import TRANSITIONS, Leg, OrderRequest, OrderSide, OrderType
 from trading_pipelines.domain.execution.session import SessionMode, SessionStatus
 from trading_pipelines.domain.risk.limits import RiskLimits
-from trading_pipelines.store.connection import Connection
+from trading_pipelines.store.connection import Connection, connect
 from trading_pipelines.store.repositories import sessions
 
 ALL_ACCEPTED = dict.fromkeys(("E-0", "S-0", "T1-0", "T2-0", "T3-0"), "ACCEPTED")
@@ -361,3 +363,82 @@ def test_entry_that_was_given_up_here_but_arrived_late_is_cancelled_there(world:
 
     assert world.exchange.fetch_open_orders() == []
     assert world.rows("select subject from events where kind = 'orphan_order'") == [(f"{signal_id.hex[:24]}-E-0",)]
+
+
+def test_order_that_lands_after_its_signal_expired_is_traded_on_and_reported(world: World) -> None:
+    signal_id = world.signal()
+    execute(world)
+    world.connection.execute("alter table signals disable trigger signals_transition")
+    world.connection.execute("update signals set status = 'EXPIRED'")
+    world.connection.execute("alter table signals enable trigger signals_transition")
+    world.connection.commit()
+    world.bar(0, 100, 107, 99.5, 106)
+
+    report = sync(world)
+
+    assert (len(report.opened), len(report.closed)) == (1, 1)
+    assert world.signal_status(signal_id) == "EXPIRED"
+    assert world.rows("select subject from events where kind = 'late_execution'") == [(str(signal_id),)]
+
+
+def test_fill_of_an_order_from_outside_gets_an_order_and_a_position(world: World) -> None:
+    entry = replace(outside_entry(world), client_order_id="by hand")
+    world.exchange.create_order(entry)
+    world.bar(0, 100, 100.5, 99.5, 100)
+
+    report = sync(world)
+
+    assert len(report.opened) == 1
+    assert world.rows("select leg, status, status_reason from orders where leg = 'ENTRY'") == [
+        ("ENTRY", "FILLED", "OUTSIDE")
+    ]
+
+
+def test_position_from_outside_has_no_stop_to_restore_and_is_closed(world: World) -> None:
+    world.exchange.create_order(outside_entry(world))
+    world.bar(0, 100, 100.5, 99.5, 100)
+    sync(world)
+    world.bar(1, 100, 100.5, 99.5, 100)
+
+    sync(world, 2)
+
+    assert world.rows("select status, close_reason from positions") == [("CLOSED", "UNPROTECTED")]
+
+
+def outside_entry(world: World) -> OrderRequest:
+    """An entry that the platform did not send."""
+    return OrderRequest(
+        client_order_id="outside-E-0",
+        instrument_id=world.ids["BTCUSDT"],
+        leg=Leg.ENTRY,
+        side=OrderSide.BUY,
+        type=OrderType.MARKET,
+        quantity=Decimal(1),
+        reduce_only=False,
+        requested_at=T0,
+        leverage=Decimal(5),
+    )
+
+
+def test_many_synchronising_at_once_take_every_fill_over_once(world: World, database: str) -> None:
+    world.signal()
+    execute(world)
+    world.bar(0, 100, 107, 99.5, 106)
+    together = threading.Barrier(4)
+    found: list[int] = []
+
+    def work() -> None:
+        with connect(database) as own:
+            exchange = PaperExchange(own, world.session.session_id, world.session.execution)
+            together.wait()
+            found.append(synchronise(own, world.session, exchange, T0 + BAR).fills)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(found) == [0, 0, 0, 4]
+    assert world.rows("select count(*) from events where kind = 'fill'") == [(4,)]
+    assert world.rows("select status, close_reason from positions") == [("CLOSED", "TP3")]

@@ -147,8 +147,10 @@ def execute_signals(
     with _only_worker(connection, session):
         if unresolved := _resolve(context):
             return ExecutionReport(blocked=f"{unresolved} earlier orders are unresolved")
-        synchronise(connection, session, exchange, as_of)
-        connection.commit()
+        try:
+            synchronise(connection, session, exchange, as_of)
+        except (OutcomeUnknown, ExchangeUnavailable) as error:
+            return ExecutionReport(blocked=f"the exchange does not answer: {error}")
         outcomes: dict[_Outcome, list[UUID]] = {outcome: [] for outcome in _Outcome}
         for signal_id in orders.executable_signals(connection, session.session_id, as_of, signal_ids):
             outcomes[_execute(context, signal_id)].append(signal_id)
@@ -190,17 +192,17 @@ def synchronise(
     new_funding = exchange.fetch_funding(cursor.funding_sequence)
     reports = _reports(connection, session, exchange, open_orders, new_fills)
     context = _Context(connection, session, exchange, as_of)
-    with committed(connection):
-        orders.lock_session(connection, session.session_id)
+    with protection.changing_orders(connection, session):
+        # Another process may have taken the same fills over while these were being read.
+        cursor = fills.read_cursor(connection, session.session_id)
+        new_fills = [fill for fill in new_fills if fill.sequence > cursor.fill_sequence]
+        new_funding = [payment for payment in new_funding if payment.sequence > cursor.funding_sequence]
         opened, closed = _take_over(context, new_fills, new_funding, reports)
-        fills.move_cursor(
-            connection,
-            session.session_id,
-            fills.Cursor(
-                max([cursor.fill_sequence, *(fill.sequence for fill in new_fills)]),
-                max([cursor.funding_sequence, *(payment.sequence for payment in new_funding)]),
-            ),
+        moved = fills.Cursor(
+            max([cursor.fill_sequence, *(fill.sequence for fill in new_fills)]),
+            max([cursor.funding_sequence, *(payment.sequence for payment in new_funding)]),
         )
+        fills.move_cursor(connection, session.session_id, moved)
     _cancel_orphans(context, open_orders)
     repaired = protection.ensure_protected(connection, session, exchange, open_orders, as_of)
     return SynchronisationReport(len(new_fills), tuple(opened), tuple(closed), repaired)
@@ -251,9 +253,9 @@ def _prepare(context: _Context, signal_id: UUID) -> BracketRequest | _Outcome:
 
 
 def _send(context: _Context, signal_id: UUID, bracket: BracketRequest) -> _Outcome:
-    connection, as_of = context.connection, context.as_of
+    connection, session, as_of = context.connection, context.session, context.as_of
     names = [leg.client_order_id for leg in bracket.legs]
-    with committed(connection):
+    with protection.changing_orders(connection, session):
         if context.kill is not None and context.kill.state(connection).engaged:
             return _Outcome.WAITING
         if orders.set_status(connection, names, OrderStatus.SENT, as_of) < len(names):
@@ -261,18 +263,18 @@ def _send(context: _Context, signal_id: UUID, bracket: BracketRequest) -> _Outco
     try:
         reports = context.exchange.create_bracket(bracket)
     except OrderRefused as refusal:
-        with committed(connection):
+        with protection.changing_orders(connection, session):
             orders.set_status(connection, names, OrderStatus.REJECTED, as_of, str(refusal))
             orders.set_signal_status(connection, signal_id, SignalStatus.REJECTED, str(refusal), as_of)
             context.event("order_rejected", names[0], str(refusal), Severity.WARNING, signal_id=str(signal_id))
         return _Outcome.REJECTED
     except (OutcomeUnknown, ExchangeUnavailable) as error:
-        with committed(connection):
+        with protection.changing_orders(connection, session):
             orders.set_status(connection, names, OrderStatus.UNKNOWN, as_of, str(error))
             if isinstance(error, ExchangeUnavailable):
                 orders.set_status(connection, names, OrderStatus.INTENT, as_of)
         return _Outcome.WAITING if isinstance(error, ExchangeUnavailable) else _Outcome.UNRESOLVED
-    with committed(connection):
+    with protection.changing_orders(connection, session):
         return _settle(context, signal_id, reports)
 
 
@@ -420,17 +422,17 @@ def _resolve(context: _Context) -> int:
 
 
 def _resolve_bracket(context: _Context, signal_id: UUID, legs: Sequence[StoredOrder]) -> int:
-    connection, as_of = context.connection, context.as_of
+    connection, session, as_of = context.connection, context.session, context.as_of
     if any(leg.status is not OrderStatus.INTENT for leg in legs):
         names = [leg.client_order_id for leg in legs]
         try:
             reports = [context.exchange.fetch_order(name) for name in names]
         except (OutcomeUnknown, ExchangeUnavailable) as error:
-            with committed(connection):
+            with protection.changing_orders(connection, session):
                 orders.set_status(connection, names, OrderStatus.UNKNOWN, as_of, str(error))
             return len(names)
         found = [report for report in reports if report is not None]
-        with committed(connection):
+        with protection.changing_orders(connection, session):
             if any(report.leg is Leg.ENTRY for report in found):
                 _settle_found(context, signal_id, names, found)
                 return 0
@@ -452,7 +454,7 @@ def _settle_found(context: _Context, signal_id: UUID, names: Sequence[str], foun
 def _drop_if_over(context: _Context, signal_id: UUID, legs: Sequence[StoredOrder]) -> None:
     """Cancel intents whose signal can no longer be executed."""
     connection = context.connection
-    with committed(connection):
+    with protection.changing_orders(connection, context.session):
         if orders.is_executable(connection, signal_id, context.as_of):
             return
         names = [leg.client_order_id for leg in legs]
@@ -569,19 +571,15 @@ def _open(context: _Context, position_id: UUID, fill: FillReport, order: StoredO
 
 def _adopt(context: _Context, position_id: UUID, fill: FillReport) -> str:
     """Give a fill that no order of ours asked for an order of its own, so that the history is complete."""
-    position = next(
-        p
-        for p in positions.open_positions(context.connection, context.session.session_id)
-        if p.position_id == position_id
-    )
-    base = position.signal_id or position_id
-    revision = orders.next_revision(context.connection, position.signal_id, position_id, Leg.EXIT)
-    name = fill.client_order_id or client_order_id(base, Leg.EXIT, revision)
+    signal_id = positions.signal_of(context.connection, position_id)
     entering = fill.kind is FillKind.ENTRY
+    leg = Leg.ENTRY if entering else Leg.EXIT
+    revision = orders.next_revision(context.connection, signal_id, position_id, leg)
+    name = client_order_id(signal_id or position_id, leg, revision)
     request = OrderRequest(
         client_order_id=name,
         instrument_id=fill.instrument_id,
-        leg=Leg.ENTRY if entering else Leg.EXIT,
+        leg=leg,
         side=fill.side,
         type=OrderType.MARKET,
         quantity=fill.quantity,
@@ -592,7 +590,7 @@ def _adopt(context: _Context, position_id: UUID, fill: FillReport) -> str:
         context.connection,
         context.session.session_id,
         [request],
-        signal_id=position.signal_id,
+        signal_id=signal_id,
         position_id=position_id,
         requested_price=fill.reference_price,
         at=fill.ts,
@@ -605,7 +603,7 @@ def _adopt(context: _Context, position_id: UUID, fill: FillReport) -> str:
             client_order_id=name,
             exchange_order_id=fill.fill_id,
             instrument_id=fill.instrument_id,
-            leg=request.leg,
+            leg=leg,
             status=OrderStatus.FILLED,
             quantity=fill.quantity,
             filled_quantity=fill.quantity,

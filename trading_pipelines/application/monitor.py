@@ -17,7 +17,7 @@ from trading_pipelines.adapters.exchanges.base import ExchangePort, ExchangeUnav
 from trading_pipelines.application.execution import synchronise
 from trading_pipelines.application.kill_switch import KillSwitch
 from trading_pipelines.application.portfolio import portfolio_view
-from trading_pipelines.application.protection import Sent, close_position, move_stop
+from trading_pipelines.application.protection import Sent, changing_orders, close_position, move_stop
 from trading_pipelines.domain.engine.lifecycle import PositionState, step_close
 from trading_pipelines.domain.execution.amounts import exact, on_grid
 from trading_pipelines.domain.execution.orders import BalanceReport, OrderStatus
@@ -106,7 +106,7 @@ def mark_positions(
     connection: psycopg.Connection[Any], session: TradingSession, prices: Mapping[int, float], as_of: datetime
 ) -> None:
     """Value the open positions at current prices by instrument id."""
-    with committed(connection):
+    with changing_orders(connection, session):
         positions.mark(connection, session.session_id, prices, as_of)
 
 
@@ -200,7 +200,7 @@ def _mark_equity(
         (p.side.sign * p.quantity_open * (marks[p.instrument_id] - p.entry_price) for p in held), Decimal(0)
     )
     cash, margin = float(balance.cash), float(balance.margin)
-    with committed(connection):
+    with changing_orders(connection, session):
         if held:
             prices = {key: float(price) for key, price in marks.items()}
             positions.mark(connection, session.session_id, prices, closed_at)

@@ -4,7 +4,8 @@ They follow the same path as entries (intent, sent, exchange) but ask neither th
 nothing may keep a position from being closed or protected.
 """
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
@@ -36,6 +37,17 @@ from trading_pipelines.store.repositories.positions import OpenPosition
 from trading_pipelines.store.transaction import committed
 
 
+@contextmanager
+def changing_orders(connection: psycopg.Connection[Any], session: TradingSession) -> Generator[None]:
+    """One committed transaction that no other writer of the session's orders and positions runs beside.
+
+    All take the same lock first, so none waits for another that waits for it.
+    """
+    with committed(connection):
+        orders.lock_session(connection, session.session_id)
+        yield
+
+
 class Sent(Enum):
     """What became of an order that was sent."""
 
@@ -54,8 +66,7 @@ def close_position(
     as_of: datetime,
 ) -> Sent:
     """Close a position at the next price; nothing is sent while an exit is under way."""
-    with committed(connection):
-        orders.lock_session(connection, session.session_id)
+    with changing_orders(connection, session):
         if orders.has_exit_under_way(connection, position.position_id):
             return Sent.NOT_SENT
         request = _request(connection, position, Leg.EXIT, OrderType.MARKET, None, as_of)
@@ -75,14 +86,13 @@ def move_stop(
 
     Unless the new one is placed, the old one stays in force.
     """
-    with committed(connection):
-        orders.lock_session(connection, session.session_id)
+    with changing_orders(connection, session):
         request = _request(connection, position, Leg.STOP, OrderType.STOP_MARKET, stop_price, as_of)
         old = orders.working_stop(connection, position.position_id)
         _intend(connection, session, position, request, None)
     sent = _place(connection, session, exchange, request, None if old is None else old.client_order_id)
     if sent is Sent.PLACED:
-        with committed(connection):
+        with changing_orders(connection, session):
             positions.set_protection(connection, position.position_id, position.quantity_open, stop_price)
     return sent
 
@@ -128,10 +138,10 @@ def resolve_exit(
         try:
             report = exchange.fetch_order(name)
         except (OutcomeUnknown, ExchangeUnavailable):
-            with committed(connection):
+            with changing_orders(connection, session):
                 orders.set_status(connection, [name], OrderStatus.UNKNOWN, as_of)
             return False
-        with committed(connection):
+        with changing_orders(connection, session):
             if report is not None:
                 orders.apply_report(connection, report)
                 return True
@@ -139,7 +149,7 @@ def resolve_exit(
             orders.set_status(connection, [name], OrderStatus.INTENT, as_of)
     if order.leg is Leg.EXIT:
         return _place(connection, session, exchange, order.request(as_of)) is not Sent.UNKNOWN
-    with committed(connection):
+    with changing_orders(connection, session):
         orders.set_status(connection, [name], OrderStatus.CANCELLED, as_of, "never reached the exchange")
     return True
 
@@ -148,7 +158,7 @@ def _alarm(
     connection: psycopg.Connection[Any], session: TradingSession, position: OpenPosition, as_of: datetime
 ) -> None:
     bare = position.quantity_open - position.quantity_protected
-    with committed(connection):
+    with changing_orders(connection, session):
         events.append(
             connection,
             as_of,
@@ -167,7 +177,7 @@ def _unprotected(
     """Store how much of each position its own stops cover; the positions that they do not cover entirely."""
     stops = [order for order in open_orders if order.leg is Leg.STOP]
     bare: list[OpenPosition] = []
-    with committed(connection):
+    with changing_orders(connection, session):
         for position in positions.open_positions(connection, session.session_id):
             prefix = order_id_prefix(position.signal_id or position.position_id)
             own = [stop for stop in stops if stop.client_order_id.startswith(prefix)]
@@ -229,7 +239,7 @@ def _place(
     replaces: str | None = None,
 ) -> Sent:
     name, at = request.client_order_id, request.requested_at
-    with committed(connection):
+    with changing_orders(connection, session):
         if orders.set_status(connection, [name], OrderStatus.SENT, at) == 0:
             return Sent.NOT_SENT
     try:
@@ -238,10 +248,10 @@ def _place(
         _note_refusal(connection, session, request, refusal)
         return Sent.REFUSED
     except (OutcomeUnknown, ExchangeUnavailable):
-        with committed(connection):
+        with changing_orders(connection, session):
             orders.set_status(connection, [name], OrderStatus.UNKNOWN, at)
         return Sent.UNKNOWN
-    with committed(connection):
+    with changing_orders(connection, session):
         orders.apply_report(connection, report)
         if replaces is not None:
             orders.set_status(connection, [replaces], OrderStatus.CANCELLED, at, f"replaced by {name}")
@@ -252,7 +262,7 @@ def _note_refusal(
     connection: psycopg.Connection[Any], session: TradingSession, request: OrderRequest, refusal: OrderRefused
 ) -> None:
     name, at = request.client_order_id, request.requested_at
-    with committed(connection):
+    with changing_orders(connection, session):
         orders.set_status(connection, [name], OrderStatus.REJECTED, at, str(refusal))
         events.append(
             connection,

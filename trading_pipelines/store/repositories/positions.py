@@ -105,6 +105,12 @@ def open_position_id(connection: psycopg.Connection[Any], session_id: UUID, inst
     return None if row is None else row[0]
 
 
+def signal_of(connection: psycopg.Connection[Any], position_id: UUID) -> UUID | None:
+    """The signal that a position was opened for, None for one that came from outside."""
+    row = connection.execute("select signal_id from positions where position_id = %s", (position_id,)).fetchone()
+    return None if row is None else row[0]
+
+
 def position_id_at(
     connection: psycopg.Connection[Any], session_id: UUID, instrument_id: int, at: datetime
 ) -> UUID | None:
