@@ -55,7 +55,8 @@ def first(market: str, settings: Settings) -> ReplayReport:
 def test_every_bar_of_every_symbol_is_decided_with_all_its_gates(market: str, first: ReplayReport) -> None:
     with connect(market) as connection:
         decided, without_gates = connection.execute(
-            "select count(*), count(*) filter (where jsonb_array_length(gates) < 11) from decisions where session_id = %s",
+            "select count(*), count(*) filter (where jsonb_array_length(gates) < 11) "
+            "from decisions where session_id = %s",
             (first.session.session_id,),
         ).fetchone() or (0, 0)
     assert decided == first.bars * len(SYMBOLS) == 4 * 96 * 3

@@ -33,7 +33,7 @@ def test_sound_candidate_passes_every_gate() -> None:
     assert _refusal() is None
 
 
-def _setup(probability: float = 0.6, atr: float = 1.0):  # noqa: ANN202 - a TradeSetup
+def _setup(probability: float = 0.6, atr: float = 1.0):
     return build_setup(PositionSide.LONG, 100.0, atr, probability, probability, ExecutionParams())
 
 

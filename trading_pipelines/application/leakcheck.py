@@ -44,7 +44,7 @@ def check_features(
         matrix = feature_store.read_features(
             connection, stored[symbol].instrument_id, set_id, timeframe, len(registry.NAMES), since, until
         )
-        rows = sorted(draw.choice(len(matrix.ts), min(samples, len(matrix.ts)), replace=False).tolist())
+        rows: list[int] = sorted(draw.choice(len(matrix.ts), min(samples, len(matrix.ts)), replace=False).tolist())
         recomputed = [_recompute(connection, exchange, symbol, timeframe, matrix.ts[row]) for row in rows]
         instants = [matrix.available_at[row] for row in rows]
         found = compare(registry.NAMES, instants, [matrix.values[row] for row in rows], recomputed)

@@ -43,26 +43,21 @@ def _of_instrument(
     finest, bars = _finest(connection, instrument_id, timeframe, start, end)
     # Funding due in (previous open, this open]: what fell due at or before the bar before `start` is not of this span.
     due = funding.read_rates(connection, instrument_id, start - finest.delta + timedelta(microseconds=1), end)
+    pending = deque(zip(_times(due), due["rate"].tolist(), strict=True))
     events: list[MarketEvent] = []
-    pending = deque(FundingEvent(row.ts.to_pydatetime(), row.rate) for row in due.itertuples(index=False))
-    for bar in bars.itertuples(index=False):
-        opened = bar.ts.to_pydatetime()
+    prices = (bars[name].tolist() for name in ("open", "high", "low", "close"))
+    for opened, open_, high, low, close in zip(_times(bars), *prices, strict=True):
         settled: list[FundingEvent] = []
-        while pending and pending[0].ts <= opened:
-            settled.append(pending.popleft())
-        events.append(
-            MarketEvent(
-                instrument_id,
-                opened,
-                opened + finest.delta,
-                bar.open,
-                bar.high,
-                bar.low,
-                bar.close,
-                tuple(settled),
-            )
-        )
+        while pending and pending[0][0] <= opened:
+            settled.append(FundingEvent(*pending.popleft()))
+        closed = opened + finest.delta
+        events.append(MarketEvent(instrument_id, opened, closed, open_, high, low, close, tuple(settled)))
     return events
+
+
+def _times(frame: pd.DataFrame) -> list[datetime]:
+    """The column ts as Python's own datetimes, in UTC."""
+    return list(frame["ts"].dt.to_pydatetime())
 
 
 def _finest(

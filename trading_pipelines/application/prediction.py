@@ -80,8 +80,8 @@ def record_outcomes(
         )
         labels = label_range(connection, instrument_id, frame, matrix, open_bars[0], as_of, spec)
         known = [
-            (_utc(matrix.ts[i]), int(labels.value[i]), _utc(matrix.available_at[labels.end[i]]))
-            for i in np.flatnonzero(labels.value >= 0)
+            (_utc(matrix.ts[i]), int(labels.value[i]), _utc(matrix.available_at[int(labels.end[i])]))
+            for i in np.flatnonzero(labels.value >= 0).tolist()
         ]
         with connection.cursor() as cursor:
             predictions.set_outcomes(cursor, instrument_id, timeframe, known)

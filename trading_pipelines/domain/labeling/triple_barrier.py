@@ -41,7 +41,9 @@ def label_bars(
 
 
 @njit(cache=True)
-def _label(open_, high, low, close, atr, barrier_atr, horizon):  # type: ignore[no-untyped-def]  # compiled
+def _label(
+    open_: Floats, high: Floats, low: Floats, close: Floats, atr: Floats, barrier_atr: float, horizon: int
+) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int64]]:
     n = len(close)
     value = np.full(n, -1, dtype=np.int8)
     end = np.full(n, -1, dtype=np.int64)

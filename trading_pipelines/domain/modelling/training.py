@@ -90,10 +90,10 @@ def evaluate_fold(data: TrainingData, fold: Fold, spec: TrainingSpec) -> FoldRes
     test = data.samples.take(fold.test)
     return FoldResult(
         fold.number,
-        data.known_at[fold.train[0]],
-        data.known_at[fold.train[-1]],
-        data.known_at[fold.test[0]],
-        data.known_at[fold.test[-1]],
+        data.known_at[int(fold.train[0])],
+        data.known_at[int(fold.train[-1])],
+        data.known_at[int(fold.test[0])],
+        data.known_at[int(fold.test[-1])],
         measure(model.probability(test.features), test.labels, base_rate, spec.confidence_threshold),
     )
 

@@ -49,7 +49,7 @@ def compare(
     found: dict[str, list[tuple[np.datetime64, float, float]]] = {}
     for instant, before, after in zip(instants, stored, recomputed, strict=True):
         for i in np.flatnonzero(~_same(before, after)):
-            found.setdefault(names[i], []).append((instant, float(before[i]), float(after[i])))
+            found.setdefault(names[int(i)], []).append((instant, float(before[i]), float(after[i])))
     return [Leak(column, *min(hits), len(hits)) for column, hits in found.items()]
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg.rows import class_row
@@ -134,6 +134,6 @@ def saved_folds(connection: psycopg.Connection[Any], training_key: str) -> dict[
     return dict(rows)
 
 
-def _one(connection: psycopg.Connection[Any], query: str, arguments: tuple[Any, ...]) -> ModelVersion | None:
+def _one(connection: psycopg.Connection[Any], query: LiteralString, arguments: tuple[Any, ...]) -> ModelVersion | None:
     with connection.cursor(row_factory=class_row(ModelVersion)) as cursor:
         return cursor.execute(query, arguments).fetchone()

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, LiteralString
 from uuid import UUID
 
 import psycopg
+from psycopg import sql
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
@@ -87,10 +88,9 @@ def pending_bars(
 
     Only bars that became available in (`available_from`, `as_of`] count.
     """
-    rows = connection.execute(
-        f"""
+    query = sql.SQL("""
         select distinct f.ts
-        from features_{timeframe} f
+        from {features} f
         where f.instrument_id = any(%(instruments)s) and f.feature_set_id = %(feature_set)s
           and f.available_at > %(available_from)s and f.available_at <= %(as_of)s
           and f.ts > %(available_from)s::timestamptz - interval '2 days'
@@ -99,7 +99,9 @@ def pending_bars(
               where d.session_id = %(session)s and d.instrument_id = f.instrument_id
                 and d.timeframe = %(timeframe)s and d.ts = f.ts)
         order by f.ts
-        """,
+    """).format(features=sql.Identifier(f"features_{timeframe}"))
+    rows = connection.execute(
+        query,
         {
             "instruments": list(instrument_ids),
             "feature_set": feature_set_id,
@@ -162,14 +164,14 @@ def read_candidates(
 
     The prediction is that of the version that was in production at the bar's close.
     """
-    query = f"""
+    query = sql.SQL("""
         select f.instrument_id, f.ts, f.available_at, c.close,
                f.values[array_position(s.names, 'atr_14')] as atr,
                f.values[array_position(s.names, 'atr_ratio')] as atr_ratio,
                p.model_id, m.as_of as model_as_of, p.probability, p.confidence, p.side
-        from features_{timeframe} f
+        from {features} f
         join feature_sets s using (feature_set_id)
-        join ohlcv_{timeframe} c using (instrument_id, ts)
+        join {candles} c using (instrument_id, ts)
         left join lateral (
             select o.model_id from model_promotions o
             where o.instrument_id = f.instrument_id and o.timeframe = %(timeframe)s
@@ -182,7 +184,7 @@ def read_candidates(
         where f.instrument_id = any(%(instruments)s) and f.feature_set_id = %(feature_set)s
           and f.ts >= %(start)s and f.ts < %(end)s
         order by f.ts, f.instrument_id
-    """
+    """).format(features=sql.Identifier(f"features_{timeframe}"), candles=sql.Identifier(f"ohlcv_{timeframe}"))
     arguments = {
         "timeframe": timeframe,
         "instruments": list(instrument_ids),
@@ -198,14 +200,12 @@ def newest_candle_closes(
     connection: psycopg.Connection[Any], instrument_ids: Sequence[int], timeframe: str, as_of: datetime
 ) -> dict[int, datetime]:
     """Close time of the newest candle known at `as_of`, by instrument id; none within two days is left out."""
-    rows = connection.execute(
-        f"""
-        select instrument_id, max(available_at) from ohlcv_{timeframe}
+    query = sql.SQL("""
+        select instrument_id, max(available_at) from {candles}
         where instrument_id = any(%s) and ts > %s::timestamptz - interval '2 days' and available_at <= %s
         group by instrument_id
-        """,
-        (list(instrument_ids), as_of, as_of),
-    )
+    """).format(candles=sql.Identifier(f"ohlcv_{timeframe}"))
+    rows = connection.execute(query, (list(instrument_ids), as_of, as_of))
     return dict(rows)
 
 
@@ -234,13 +234,17 @@ def _insert(
     cursor: psycopg.Cursor[Any],
     table: str,
     rows: Sequence[DecisionRow] | Sequence[SignalRow],
-    on_conflict: str,
+    on_conflict: LiteralString,
 ) -> None:
     if not rows:
         return
     columns = list(vars(rows[0]))
-    statement = f"insert into {table} ({', '.join(columns)}) values ({', '.join(['%s'] * len(columns))}) {on_conflict}"
+    statement = sql.SQL("insert into {} ({}) values ({}) {}").format(
+        sql.Identifier(table),
+        sql.SQL(", ").join(map(sql.Identifier, columns)),
+        sql.SQL(", ").join(sql.Placeholder() * len(columns)),
+        sql.SQL(on_conflict),
+    )
     cursor.executemany(
-        statement,
-        [[Jsonb(v) if isinstance(v, dict | list) else v for v in vars(row).values()] for row in rows],
+        statement, [[Jsonb(v) if isinstance(v, dict | list) else v for v in vars(row).values()] for row in rows]
     )
