@@ -33,8 +33,7 @@ def _isolated_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def server_url() -> Iterator[str]:
     """Address of a server to create databases on: one named by the environment, else an embedded one."""
-    outside = next((os.environ[name] for name in OUTSIDE_SERVERS if os.environ.get(name)), None)
-    if outside is not None:
+    if outside := _outside_server():
         yield outside
         return
     with tempfile.TemporaryDirectory(prefix="trading-tests-") as folder:
@@ -45,6 +44,13 @@ def server_url() -> Iterator[str]:
             yield server.url_of("postgres")
         finally:
             server.stop()
+
+
+@pytest.fixture(scope="session")
+def embedded_only() -> None:
+    """Skip tests that change what all databases of a server share, such as its roles, on somebody's server."""
+    if _outside_server():
+        pytest.skip("changes more than its own database, and the server is somebody's")
 
 
 @pytest.fixture(scope="session")
@@ -93,6 +99,10 @@ def real_data_dir() -> Path:
     if not folder:
         pytest.skip("TRADING_TEST_DATA names no folder of recorded market data")
     return Path(folder).resolve()
+
+
+def _outside_server() -> str | None:
+    return next((os.environ[name] for name in OUTSIDE_SERVERS if os.environ.get(name)), None)
 
 
 @contextmanager

@@ -22,6 +22,9 @@ from trading_pipelines.store.copy import MINUS_INFINITY, PgType, read_columns, t
 from trading_pipelines.store.embedded import DATABASES, EmbeddedPostgres
 
 Connection = psycopg.Connection[Any]
+APP = "trading_app"
+READER = "trading_reader"
+
 Params = Sequence[Any] | Mapping[str, Any] | None
 
 
@@ -119,10 +122,18 @@ def read_frame(source: Connection | str, query: str, params: Params = None) -> p
 def reader_url(settings: Settings) -> str:
     """Address for readers such as the dashboard: the read-only role, else a read-only connection as ourselves."""
     url = resolve_url(settings)
-    password = _reader_password_file(settings)
-    if settings.database_url is None and password.exists():
-        return make_conninfo(url, user="trading_reader", password=password.read_text().strip())
-    return make_conninfo(url, options=_with_session_options(url, "-c default_transaction_read_only=on"))
+    read_only = _with_session_options(url, "-c default_transaction_read_only=on")
+    return _role_url(settings, READER) or make_conninfo(url, options=read_only)
+
+
+def app_url(settings: Settings) -> str:
+    """Address for what writes rows but needs no rights on the schema: that role, else ourselves."""
+    return _role_url(settings, APP) or resolve_url(settings)
+
+
+def password_file(settings: Settings, role: str) -> Path:
+    """Where the embedded server's password of a role is kept, beside its owner's."""
+    return embedded_server(settings).root / f"{role.removeprefix('trading_')}-password"
 
 
 def make_uri(url: str) -> str:
@@ -139,8 +150,12 @@ def _escaped(text: str) -> str:
     return quote(text, safe="")
 
 
-def _reader_password_file(settings: Settings) -> Path:
-    return settings.data_dir / "postgres" / "reader-password"
+def _role_url(settings: Settings, role: str) -> str | None:
+    """Address for a role of the embedded server; None before the role was made, or with a database of one's own."""
+    file = password_file(settings, role)
+    if settings.database_url is not None or not file.exists():
+        return None
+    return make_conninfo(resolve_url(settings), user=role, password=file.read_text().strip())
 
 
 def _with_session_options(url: str, more: str) -> str:

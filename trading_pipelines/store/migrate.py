@@ -1,17 +1,16 @@
 """Apply the plain SQL migrations in order, each once.
 
-Files are named ``NNNN_name.sql``. Those that end in ``.timescale.sql`` need the extension: on a server without it they are
-left out and applied should it turn up. There is no way back: a mistake is mended by the next migration.
+Files are named ``NNNN_name.sql``. Those that end in ``.timescale.sql`` need the extension: on a server without it
+they are left out and applied should it turn up. There is no way back: a mistake is mended by the next migration.
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any
-
-import psycopg
 
 from trading_pipelines.errors import UserError
+from trading_pipelines.store.connection import Connection, connect
 
 _LOCK = 0x7472616465  # any fixed number: two migrators must agree on it
 
@@ -41,7 +40,7 @@ def available() -> list[Migration]:
     return [Migration(f.name.removesuffix(".sql"), f.read_text()) for f in files]
 
 
-def migrate(url: str, migrations: list[Migration] | None = None) -> list[str]:
+def migrate(url: str, migrations: Sequence[Migration] | None = None) -> list[str]:
     """Apply what is missing and return the names of what was applied.
 
     A second migrator waits for the first; each file is a transaction of its own.
@@ -49,45 +48,53 @@ def migrate(url: str, migrations: list[Migration] | None = None) -> list[str]:
     Raises
     ------
     UserError
-        A file that is already applied has been changed since.
+        A file that is already applied has been changed since, or the database has seen a newer version.
     """
-    applied: list[str] = []
-    with psycopg.connect(url, autocommit=True) as connection:
+    migrations = available() if migrations is None else migrations
+    with connect(url, application_name="migrate", lock_timeout_s=0, autocommit=True) as connection:
         connection.execute("select pg_advisory_lock(%s)", (_LOCK,))
-        done = _done(connection)
-        for migration in available() if migrations is None else migrations:
-            if migration.name in done:
-                _check_unchanged(migration, done[migration.name])
-            elif not migration.needs_timescale or _has_timescale(connection):
-                _apply(connection, migration)
-                applied.append(migration.name)
-    return applied
-
-
-def pending(url: str) -> list[str]:
-    """Names of the migrations that `migrate` would apply."""
-    with psycopg.connect(url, autocommit=True) as connection:
-        done = _done(connection)
-        timescale = _has_timescale(connection)
-        return [m.name for m in available() if m.name not in done and (timescale or not m.needs_timescale)]
-
-
-def _done(connection: psycopg.Connection[Any]) -> dict[str, str]:
-    connection.execute(
-        "create table if not exists schema_migrations ("
-        "name text primary key, sha256 text not null, applied_at timestamptz not null default now())"
-    )
-    return {row[0]: row[1] for row in connection.execute("select name, sha256 from schema_migrations")}
-
-
-def _check_unchanged(migration: Migration, sha256: str) -> None:
-    if migration.sha256 != sha256:
-        raise UserError(
-            f"migration {migration.name} was changed after it had been applied: put the file back and write a new one"
+        connection.execute(
+            "create table if not exists schema_migrations ("
+            "name text primary key, sha256 text not null, applied_at timestamptz not null default now())"
         )
+        missing = _missing(connection, migrations)
+        for migration in missing:
+            _apply(connection, migration)
+    return [migration.name for migration in missing]
 
 
-def _apply(connection: psycopg.Connection[Any], migration: Migration) -> None:
+def pending(url: str, migrations: Sequence[Migration] | None = None) -> list[str]:
+    """Names of the migrations that `migrate` would apply; the same errors, nothing is written."""
+    with connect(url, application_name="migrate", autocommit=True) as connection:
+        return [m.name for m in _missing(connection, available() if migrations is None else migrations)]
+
+
+def _missing(connection: Connection, migrations: Sequence[Migration]) -> list[Migration]:
+    done = _applied(connection)
+    _check_known(done, migrations)
+    timescale = _has_timescale(connection)
+    return [m for m in migrations if m.name not in done and (timescale or not m.needs_timescale)]
+
+
+def _applied(connection: Connection) -> dict[str, str]:
+    """Name and hash of the applied files."""
+    if connection.execute("select to_regclass('schema_migrations')").fetchone() == (None,):
+        return {}
+    return dict(connection.execute("select name, sha256 from schema_migrations").fetchall())
+
+
+def _check_known(done: dict[str, str], migrations: Sequence[Migration]) -> None:
+    for migration in migrations:
+        if done.get(migration.name, migration.sha256) != migration.sha256:
+            raise UserError(
+                f"migration {migration.name} was changed after it had been applied: "
+                "put the file back and write a new one"
+            )
+    if unknown := sorted(done.keys() - {migration.name for migration in migrations}):
+        raise UserError(f"the database is newer than this program (it has {unknown[-1]}): update the program")
+
+
+def _apply(connection: Connection, migration: Migration) -> None:
     with connection.transaction():
         connection.execute(migration.sql.encode())
         connection.execute(
@@ -95,6 +102,5 @@ def _apply(connection: psycopg.Connection[Any], migration: Migration) -> None:
         )
 
 
-def _has_timescale(connection: psycopg.Connection[Any]) -> bool:
-    row = connection.execute("select 1 from pg_available_extensions where name = 'timescaledb'").fetchone()
-    return row is not None
+def _has_timescale(connection: Connection) -> bool:
+    return connection.execute("select from pg_available_extensions where name = 'timescaledb'").rowcount > 0

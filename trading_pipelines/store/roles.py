@@ -1,38 +1,61 @@
-"""Database roles: the dashboard reads through one that can do nothing else."""
+"""Database roles: each process connects as one that can do what it needs and nothing else.
+
+The owner of the tables migrates; `APP` reads and writes rows; `READER` reads. Their generated passwords are kept in
+files that only the owner of the data folder can read (`connection.password_file`).
+"""
 
 import os
 import secrets
 from pathlib import Path
+from typing import LiteralString
 
-import psycopg
 from psycopg import sql
 
-READER = "trading_reader"
+from trading_pipelines.store.connection import APP, READER, connect
+
+_LOCK = 0x726F6C6573  # any fixed number: two processes that alter a role at once would fail
+
+_CREATE = "create role {role} login password {password}"
+_ALTER = "alter role {role} login password {password}"
+_READ = (
+    "grant usage on schema public to {role}",
+    "grant select on all tables in schema public to {role}",
+    "alter default privileges in schema public grant select on tables to {role}",
+    "alter role {role} set timezone = 'UTC'",
+)
+_WRITE = (
+    "grant insert, update, delete on all tables in schema public to {role}",
+    "alter default privileges in schema public grant insert, update, delete on tables to {role}",
+)
+_READ_ONLY = (
+    "alter role {role} set default_transaction_read_only = on",
+    "alter role {role} set statement_timeout = '30s'",
+)
 
 
 def ensure_reader(url: str, password_file: Path) -> None:
-    """Create the read-only role if it is missing and let it read everything, now and after later migrations.
+    """Let `READER` log in and read everything, now and after later migrations, and nothing else."""
+    _ensure(url, READER, password_file, _READ + _READ_ONLY)
 
-    The generated password is kept in `password_file`, readable by its owner only.
-    """
+
+def ensure_app(url: str, password_file: Path) -> None:
+    """Let `APP` log in and read and write all rows, now and after later migrations; it cannot change the schema."""
+    _ensure(url, APP, password_file, _READ + _WRITE)
+
+
+def _ensure(url: str, role: str, password_file: Path, grants: tuple[LiteralString, ...]) -> None:
     password = _password(password_file)
-    with psycopg.connect(url, autocommit=True) as connection:
-        exists = connection.execute("select 1 from pg_roles where rolname = %s", (READER,)).fetchone()
-        statement = "alter role {} login password {}" if exists else "create role {} login password {}"
-        connection.execute(sql.SQL(statement).format(sql.Identifier(READER), sql.Literal(password)))
-        for grant in (
-            "alter role {} set default_transaction_read_only = on",
-            "alter role {} set timezone = 'UTC'",
-            "alter role {} set statement_timeout = '30s'",
-            "grant usage on schema public to {}",
-            "grant select on all tables in schema public to {}",
-            "alter default privileges in schema public grant select on tables to {}",
-        ):
-            connection.execute(sql.SQL(grant).format(sql.Identifier(READER)))
+    names = {"role": sql.Identifier(role), "password": sql.Literal(password)}
+    with connect(url, application_name="roles") as connection:
+        connection.execute("select pg_advisory_xact_lock(%s)", (_LOCK,))
+        exists = connection.execute("select from pg_roles where rolname = %s", (role,)).rowcount > 0
+        for statement in (_ALTER if exists else _CREATE, *grants):
+            connection.execute(sql.SQL(statement).format(**names))
 
 
-def _password(password_file: Path) -> str:
-    if not password_file.exists():
-        with open(os.open(password_file, os.O_WRONLY | os.O_CREAT, 0o600), "w") as stream:
+def _password(file: Path) -> str:
+    """The password in `file`, generated at the first call."""
+    if not file.exists():
+        with open(os.open(file, os.O_WRONLY | os.O_CREAT, 0o600), "w") as stream:
             stream.write(secrets.token_urlsafe(24))
-    return password_file.read_text().strip()
+    return file.read_text().strip()
