@@ -17,8 +17,12 @@ TRANSIENT = dg.RetryPolicy(max_retries=2, delay=2.0, backoff=dg.Backoff.EXPONENT
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Fail at once, with the message alone, where only a person can mend the cause."""
+    """Fail with the message alone, and without another try where only a person can mend the cause."""
     try:
         yield
     except UserError as error:
-        raise dg.Failure(str(error), allow_retries=False) from error
+        from trading_pipelines.adapters.sources.base import SourceError
+        from trading_pipelines.store.connection import DatabaseUnreachableError
+
+        passes = isinstance(error, SourceError | DatabaseUnreachableError)
+        raise dg.Failure(str(error), allow_retries=passes) from error

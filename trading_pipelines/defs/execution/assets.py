@@ -51,7 +51,10 @@ def execution(
     source: SourceResource,
     exchange: ExchangeResource,
 ) -> dg.MaterializeResult:
-    """Execute the active signals of the live session; a repeated call sends nothing twice."""
+    """Execute the active signals of the live session; a repeated call sends nothing twice.
+
+    Fails where the exchange does not answer, so that the sensor asks for another run.
+    """
     from trading_pipelines.application.execution import execute_signals
     from trading_pipelines.application.kill_switch import KillSwitch
     from trading_pipelines.application.sessions import paper_session
@@ -69,12 +72,11 @@ def execution(
             kill=KillSwitch(settings().data_dir, database.connect),
             run_id=context.run_id,
         )
-        outcome = {name: len(ids) for name, ids in vars(report).items() if name != "blocked"}
-        context.log.info("signals %s, blocked by %s", outcome, report.blocked)
-        return dg.MaterializeResult(
-            asset_key="orders",
-            metadata={**outcome, "blocked": report.blocked or "", **table_rows(connection, "orders")},
-        )
+        if report.blocked:
+            raise dg.Failure(report.blocked)
+        outcome = {name: [str(signal) for signal in found] for name, found in vars(report).items() if found}
+        context.log.info("signals: %s", outcome)
+        return dg.MaterializeResult(asset_key="orders", metadata={**outcome, **table_rows(connection, "orders")})
 
 
 @dg.multi_asset(name="synchronise", specs=[FILLS, POSITIONS])

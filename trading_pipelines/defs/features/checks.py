@@ -5,24 +5,25 @@ Belongs here: checks of stored features. Does not belong here: the tests of sing
 
 import dagster as dg
 
+from trading_pipelines.defs.failures import user_errors
 from trading_pipelines.defs.features.assets import TABLE
-from trading_pipelines.defs.scope import run_window
+from trading_pipelines.defs.scope import run_window, traded_symbols
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.resources.platform import ClockResource, DatabaseResource
 from trading_pipelines.settings import settings
 
 _FROM_OTHER_SERIES = {"higher timeframe", "market"}
-"""Groups of features that are rightly empty where the other series has a hole, or never existed."""
+"""Groups of features that are rightly empty where the other series has a hole, or does not exist."""
 _NOT_FINITE = """
-select v.name, count(*)
+select i.symbol, v.name, count(*) filter (where v.value in ('NaN', 'Infinity', '-Infinity')) as broken, count(*) as rows
 from {features} f
 join instruments i using (instrument_id)
 join feature_sets s using (feature_set_id)
 cross join lateral (select min(ts) as ts from {candles} c where c.instrument_id = f.instrument_id) first
 cross join lateral unnest(f.values, s.names) as v (value, name)
 where i.exchange = %(exchange)s and f.ts >= %(start)s and f.ts < %(end)s and f.ts >= first.ts + %(warm_up)s
-  and v.value in ('NaN', 'Infinity', '-Infinity')
-group by v.name
+group by 1, 2
+having count(*) filter (where v.value in ('NaN', 'Infinity', '-Infinity')) > 0
 """
 
 
@@ -35,29 +36,58 @@ group by v.name
 def features_finite(
     context: dg.AssetCheckExecutionContext, clock: ClockResource, database: DatabaseResource
 ) -> dg.AssetCheckResult:
-    """Count the values that are no number; only those from other series may be, and are a warning."""
+    """Count the values that are no number; those that come from other series only warn.
+
+    A feature that a symbol never has, such as its relation to the leading symbol when it is that symbol, is left
+    out.
+    """
     from psycopg.sql import SQL, Identifier
 
     from trading_pipelines.domain.features.registry import REGISTRY, WARMUP_BARS
 
     window = run_window(context, clock.now())
     timeframe = Timeframe(settings().signal_timeframe)
-    query = SQL(_NOT_FINITE).format(features=Identifier(TABLE), candles=Identifier(f"ohlcv_{timeframe}"))
-    with database.connect() as connection:
-        missing = dict(
-            connection.execute(
-                query,
-                {
-                    "exchange": settings().exchange,
-                    "start": window.start,
-                    "end": window.end,
-                    "warm_up": WARMUP_BARS["signal"] * timeframe.delta,
-                },
-            ).fetchall()
-        )
     own = {spec.name for spec in REGISTRY if spec.group not in _FROM_OTHER_SERIES}
+    query = SQL(_NOT_FINITE).format(features=Identifier(TABLE), candles=Identifier(f"ohlcv_{timeframe}"))
+    span = {"exchange": settings().exchange, "start": window.start, "end": window.end}
+    with database.connect() as connection:
+        found = connection.execute(query, {**span, "warm_up": WARMUP_BARS["signal"] * timeframe.delta}).fetchall()
+    broken = {f"{symbol} {name}": count for symbol, name, count, rows in found if name in own or count < rows}
+    blocks = any(name in own for _, name, _, _ in found)
     return dg.AssetCheckResult(
-        passed=not missing,
-        severity=dg.AssetCheckSeverity.ERROR if own & missing.keys() else dg.AssetCheckSeverity.WARN,
-        metadata={"rows_without_a_number": missing},
+        passed=not broken,
+        severity=dg.AssetCheckSeverity.ERROR if blocks else dg.AssetCheckSeverity.WARN,
+        metadata={"rows_without_a_number": broken},
     )
+
+
+@dg.asset_check(
+    asset=TABLE,
+    name="no_lookahead",
+    blocking=True,
+    description="Sampled rows equal what follows from the candles and funding that were known at their time.",
+)
+def features_no_lookahead(
+    context: dg.AssetCheckExecutionContext, clock: ClockResource, database: DatabaseResource
+) -> dg.AssetCheckResult:
+    """Recompute some rows of the run's days as of their time; every run draws others."""
+    from trading_pipelines.application.leakcheck import check_features
+
+    now = clock.now()
+    window = run_window(context, now)
+    with user_errors(), database.connect() as connection:
+        report = check_features(
+            connection,
+            settings().exchange,
+            traded_symbols(connection),
+            settings().signal_timeframe,
+            settings().orchestration.lookahead_samples,
+            int(now.timestamp()),
+            window.start,
+            window.end,
+        )
+    found = {
+        symbol: [f"{leak.column} at {leak.first}: {leak.stored} instead of {leak.recomputed}" for leak in leaks]
+        for symbol, leaks in report.leaks.items()
+    }
+    return dg.AssetCheckResult(passed=not found, metadata={"rows": report.checked, "leaks": found})
