@@ -24,10 +24,10 @@ Timeframe = Annotated[str | None, typer.Option(help="For example 15m. [default: 
 _TIMEFRAME_MISSING = "no timeframe {given}; use 1m, 5m, 15m, 1h, 4h or 1d"
 
 
-def prepare(**overrides: Any) -> "Settings":
+def prepare(*, stderr_level: str = "ERROR", **overrides: Any) -> "Settings":
     """Load the settings, options on top of variables, and start logging to `<data_dir>/logs/cli.log`.
 
-    Only warnings reach the terminal, where they would otherwise tear progress bars apart.
+    Little of it reaches the terminal: a command says itself what matters, and progress bars stay whole.
     """
     from trading_pipelines.logging import configure_logging
     from trading_pipelines.settings import load_settings
@@ -39,7 +39,7 @@ def prepare(**overrides: Any) -> "Settings":
             level,
             as_json=settings.log_json,
             file=settings.data_dir / "logs" / "cli.log",
-            stderr_level="DEBUG" if is_debugging() else "WARNING",
+            stderr_level="DEBUG" if is_debugging() else stderr_level,
         )
     except OSError as error:
         raise UserError(f"TRADING_DATA_DIR: {settings.data_dir} cannot be used: {error.strerror}") from error

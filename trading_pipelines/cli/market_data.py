@@ -8,6 +8,7 @@ import typer
 from trading_pipelines.cli.context import Exchange, Json, Symbols, Timeframe, moment, prepare, span, split_symbols
 from trading_pipelines.cli.output import print_json, print_table
 from trading_pipelines.cli.progress import progress_display
+from trading_pipelines.errors import UserError
 
 if TYPE_CHECKING:
     from trading_pipelines.application.ingestion import IngestReport
@@ -37,6 +38,10 @@ def ingest(
     base = choose_timeframe(market, chosen, timeframe or settings.base_timeframe)
     until = moment(end, "--to") if end else market.now()
     since = moment(start, "--from") if start else until - timedelta(days=settings.fill.history_days)
+    if end is None and since >= until:
+        raise UserError(
+            f"{market.name} {market.exchange} has nothing after {until:%Y-%m-%d %H:%M}: choose an earlier --from"
+        )
     span(since, until)
     with (
         progress_display() as display,

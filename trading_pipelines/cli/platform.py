@@ -12,7 +12,7 @@ def up() -> None:
     """Run the whole platform until Ctrl-C: database, first fill, Dagster, dashboard, fast service."""
     from trading_pipelines.services import supervisor
 
-    settings = prepare()
+    settings = prepare(stderr_level="WARNING")
     with progress_display() as display:
 
         def show(addresses: dict[str, str]) -> None:
