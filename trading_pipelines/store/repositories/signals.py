@@ -124,11 +124,15 @@ def last_signal_times(connection: psycopg.Connection[Any], session_id: UUID, as_
 
 
 def expire(connection: psycopg.Connection[Any], session_id: UUID, as_of: datetime) -> int:
-    """Set every signal that is still active past its validity to EXPIRED; how many there were."""
+    """Set every signal that is still active past its validity to EXPIRED; how many there were.
+
+    One whose orders may be on the exchange already is left to the order path, which will learn what became of them.
+    """
     cursor = connection.execute(
         """
         update signals set status = 'EXPIRED', status_reason = 'not executed before its validity ended', updated_at = %s
         where session_id = %s and status = 'ACTIVE' and valid_until <= %s
+          and not exists (select from orders o where o.signal_id = signals.signal_id and o.status <> 'INTENT')
         """,
         (as_of, session_id, as_of),
     )
