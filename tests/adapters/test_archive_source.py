@@ -236,3 +236,11 @@ def test_user_error_names_a_file_that_vanished(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(UserError, match=r"5m.parquet: not a readable parquet file"):
         list(source.candles(instrument, M5, *FAR))
+
+
+def test_archive_without_a_readable_file_names_one_instead_of_being_empty(tmp_path: Path) -> None:
+    broken = tmp_path / "bybit" / "BTCUSDT" / "15m.parquet"
+    broken.parent.mkdir(parents=True)
+    broken.write_bytes(b"PAR1 and then nothing")
+    with pytest.raises(UserError, match=r"15m\.parquet"):
+        ArchiveSource(tmp_path, "bybit").now()

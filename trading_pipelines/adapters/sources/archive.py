@@ -45,12 +45,26 @@ class ArchiveSource:
         self._folder = folder
 
     def now(self) -> datetime:
-        """Close of the newest candle of all symbols; a file that cannot be read does not count."""
+        """Close of the newest candle of all symbols; a file that cannot be read does not count.
+
+        Raises
+        ------
+        UserError
+            None of the files can be read; the message names one.
+        """
         return self._end
 
     @cached_property
     def _end(self) -> datetime:
-        ends = [_end_of(path, t) for files in self._files.values() for t, path in files.items()]
+        ends: list[datetime] = []
+        unreadable: list[UserError] = []
+        for path, timeframe in ((p, t) for files in self._files.values() for t, p in files.items()):
+            try:
+                ends.append(_end_of(path, timeframe))
+            except UserError as error:
+                unreadable.append(error)
+        if unreadable and not ends:
+            raise unreadable[0]
         return max(ends, default=EPOCH)
 
     def instruments(self) -> list[Instrument]:
@@ -179,12 +193,9 @@ def _times(file: pq.ParquetFile) -> npt.NDArray[np.datetime64]:
 
 
 def _end_of(path: Path, timeframe: Timeframe) -> datetime:
-    """Close of a file's newest candle; the epoch if it has none or cannot be read."""
-    try:
-        with _readable(path):
-            times = _times(pq.ParquetFile(path))
-    except UserError:
-        return EPOCH
+    """Close of a file's newest candle; the epoch if it has none."""
+    with _readable(path):
+        times = _times(pq.ParquetFile(path))
     known = times[~np.isnat(times)]
     return _moment(known.max()) + timeframe.delta if len(known) else EPOCH
 
