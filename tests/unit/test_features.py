@@ -1,143 +1,120 @@
-"""Features: agreement with TA-Lib, point in time, independence of the history loaded."""
+"""Features: agreement with TA-Lib, and independence of how much history was loaded."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import talib
+from feature_inputs import BARS, D1, H1, H4, M15, first_hours, make_inputs, tail
 
 from trading_pipelines.domain.features.compute import compute_features
-from trading_pipelines.domain.features.context import Bars, FeatureInputs, as_of, rolling_mean
+from trading_pipelines.domain.features.context import Bars, FeatureInputs, as_of
 from trading_pipelines.domain.features.registry import (
     NAMES,
     REGISTRY,
+    VERSION,
     WARMUP_BARS,
     FeatureSpec,
+    Source,
     definition_hash,
     documentation,
 )
-from trading_pipelines.domain.market.timeframe import Timeframe
-from trading_pipelines.domain.validation.leakage import find_leaks
+from trading_pipelines.domain.features.windows import Floats
 
-H1, H4, D1 = Timeframe.H1, Timeframe.H4, Timeframe.D1
-BARS = 6_000
-
-
-def _candles(bars: int, timeframe: Timeframe, seed: int) -> pd.DataFrame:
-    draw = np.random.default_rng(seed)
-    close = 100 * np.exp(np.cumsum(draw.normal(0, 0.003, bars)))
-    open_ = np.concatenate(([100.0], close[:-1]))
-    return pd.DataFrame(
-        {
-            "ts": pd.date_range("2025-01-01", periods=bars, freq=f"{timeframe.minutes}min", tz="UTC"),
-            "open": open_,
-            "high": np.maximum(open_, close) * (1 + draw.exponential(0.001, bars)),
-            "low": np.minimum(open_, close) * (1 - draw.exponential(0.001, bars)),
-            "close": close,
-            "volume": draw.exponential(100, bars),
-        }
-    )
+INPUTS = make_inputs(seed=1)
+MATRIX = compute_features(INPUTS)
+TIMEFRAMES = {Source.OWN: M15, Source.LEADER: M15, Source.H1: H1, Source.H4: H4, Source.D1: D1}
 
 
-def _resampled(frame: pd.DataFrame, timeframe: Timeframe) -> Bars:
-    how = {"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum"}
-    whole = frame.set_index("ts").resample(f"{timeframe.minutes}min").agg(how).reset_index()
-    return Bars(whole[whole["ts"] + timeframe.delta <= frame["ts"].iloc[-1] + pd.Timedelta(minutes=15)], timeframe)
+def _with_history(spec: FeatureSpec, bars: int) -> FeatureInputs:
+    """The inputs with the newest `bars` bars of the feature's source only."""
+    if spec.source in (Source.OWN, Source.LEADER):
+        leader = None if INPUTS.leader is None else tail(INPUTS.leader, bars)
+        return replace(INPUTS, bars=tail(INPUTS.bars, bars), leader=leader)
+    timeframe = TIMEFRAMES[spec.source]
+    return replace(INPUTS, higher={timeframe: tail(INPUTS.higher[timeframe], bars)})
 
 
-def _inputs(seed: int = 1, bars: int = BARS) -> FeatureInputs:
-    frame = _candles(bars, Timeframe.M15, seed)
-    settlements = pd.date_range(frame["ts"].iloc[0], frame["ts"].iloc[-1], freq="8h")
-    funding = pd.DataFrame({"ts": settlements, "rate": np.random.default_rng(seed).normal(0, 1e-4, len(settlements))})
-    return FeatureInputs(
-        bars=Bars(frame, Timeframe.M15),
-        higher={timeframe: _resampled(frame, timeframe) for timeframe in (H1, H4, D1)},
-        leader=Bars(_candles(bars, Timeframe.M15, seed + 100), Timeframe.M15),
-        funding=funding,
-    )
+@pytest.mark.parametrize("spec", [s for s in REGISTRY if s.source is not Source.FUNDING], ids=lambda s: s.name)
+def test_value_is_that_of_the_batch_with_the_history_it_names_and_missing_with_less(spec: FeatureSpec) -> None:
+    whole = MATRIX.values[-1, NAMES.index(spec.name)]
+    enough = compute_features(_with_history(spec, spec.look_back), [spec]).values[-1, 0]
+    assert enough == pytest.approx(whole, rel=1e-9, abs=1e-9)
+    if spec.look_back > 1 and spec.name != "vwap_session_distance":
+        assert np.isnan(compute_features(_with_history(spec, spec.look_back - 1), [spec]).values[-1, 0])
 
 
-INPUTS = _inputs()
-ROWS = [2_999, 3_000, 3_001, 4_444, 5_123, BARS - 1]
-
-
-def test_no_feature_uses_what_was_not_known() -> None:
-    assert find_leaks(INPUTS, ROWS, REGISTRY) == []
-
-
-def _leak(name: str, compute) -> FeatureSpec:
-    return FeatureSpec(name, "planted", "", "", "", compute)
-
-
-def _by_open_time(x: FeatureInputs) -> np.ndarray:
-    hour = x.higher[H1]
-    return as_of(x.bars.closes_at, hour.ts, hour.log_return(1), 1440)
-
-
-def _own_day(x: FeatureInputs) -> np.ndarray:
-    rates = x.funding.groupby(x.funding["ts"].dt.date)["rate"].mean()
-    days = pd.Series(x.bars.ts).dt.date
-    return days.map(rates).to_numpy(dtype=float)
-
-
-PLANTED = [
-    _leak("shifted_return", lambda x: np.append(x.bars.log_return(1)[1:], 0.0)),
-    _leak("centred_mean", lambda x: np.append(rolling_mean(x.bars.close, 5)[2:], [0.0, 0.0])),
-    _leak("full_sample_z", lambda x: (x.bars.close - x.bars.close.mean()) / x.bars.close.std()),
-    _leak("rank_in_sample", lambda x: pd.Series(x.bars.close).rank(pct=True).to_numpy()),
-    _leak("hour_by_open_time", _by_open_time),
-    _leak("funding_of_the_day", _own_day),
-    _leak("backfilled", lambda x: pd.Series(np.where(x.bars.volume > 150, x.bars.close, np.nan)).bfill().to_numpy()),
-    _leak("max_of_day", lambda x: pd.Series(x.bars.high).groupby(x.bars.ts.astype("datetime64[D]")).transform("max")),
-]
-
-
-@pytest.mark.parametrize("spec", PLANTED, ids=lambda spec: spec.name)
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_planted_leak_is_found(spec: FeatureSpec, seed: int) -> None:
-    inputs = _inputs(seed, bars=1_200)
-    rows = list(range(600, 1_190, 37))
-    (leak,) = find_leaks(inputs, rows, [REGISTRY[0], spec])
-    assert leak.column == spec.name
-    assert leak.first in inputs.bars.closes_at[rows]
-
-
-def test_value_does_not_depend_on_how_much_history_was_loaded() -> None:
-    """The warm-up of the registry is long enough for every recursive indicator."""
-    row = BARS - 1
-    whole = compute_features(INPUTS).values[row]
-    frame = _candles(BARS, Timeframe.M15, 1)
-
-    def tail(bars: Bars, count: int) -> Bars:
-        columns = {n: getattr(bars, n)[-count:] for n in ("open", "high", "low", "close", "volume")}
-        return Bars(
-            pd.DataFrame({"ts": pd.DatetimeIndex(bars.ts[-count:]).tz_localize("UTC"), **columns}), bars.timeframe
-        )
-
-    signal = WARMUP_BARS["signal"] + 1
-    short = FeatureInputs(
-        bars=Bars(frame.iloc[-signal:].reset_index(drop=True), Timeframe.M15),
-        higher={t: tail(bars, WARMUP_BARS[t] + 1) for t, bars in INPUTS.higher.items()},
+def test_row_computed_from_the_warm_up_alone_is_that_of_the_batch() -> None:
+    signal = WARMUP_BARS["signal"]
+    alone = FeatureInputs(
+        bars=tail(INPUTS.bars, signal),
+        higher={timeframe: tail(bars, WARMUP_BARS[timeframe]) for timeframe, bars in INPUTS.higher.items()},
         leader=None if INPUTS.leader is None else tail(INPUTS.leader, signal),
         funding=INPUTS.funding,
     )
-    np.testing.assert_allclose(compute_features(short).values[-1], whole, rtol=1e-9, atol=1e-9, equal_nan=True)
+    np.testing.assert_allclose(compute_features(alone).values[-1], MATRIX.values[-1], rtol=1e-9, atol=1e-9)
+
+
+def test_session_vwap_is_missing_on_a_day_that_began_before_the_history() -> None:
+    values = tail(INPUTS.bars, 150).session_vwap_distance
+    assert np.isnan(values[: 150 - 48]).sum() == (150 - 48) % 96
+    assert not np.isnan(values[-48:]).any()
 
 
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [
+        (lambda b: b.ema(9), lambda b: talib.EMA(b.close, 9)),
         (lambda b: b.ema(200), lambda b: talib.EMA(b.close, 200)),
         (lambda b: b.rsi(14), lambda b: talib.RSI(b.close, 14)),
         (lambda b: b.atr(14), lambda b: talib.ATR(b.high, b.low, b.close, 14)),
+        (lambda b: b.adx(14), lambda b: talib.ADX(b.high, b.low, b.close, 14)),
+        (lambda b: b.macd[0], lambda b: talib.MACD(b.close)[0]),
+        (lambda b: b.macd[1], lambda b: talib.MACD(b.close)[2]),
         (lambda b: b.bollinger[1], lambda b: (lambda u, m, lo: (u - lo) / m)(*talib.BBANDS(b.close, 20, 2, 2))),
         (lambda b: b.volume_ratio(20), lambda b: b.volume / talib.SMA(b.volume, 20)),
         (lambda b: 100 * b.stochastic_rsi, lambda b: talib.STOCHRSI(b.close, 14, 14, 1)[0]),
-        (lambda b: b.macd[1], lambda b: talib.MACD(b.close)[2]),
+        (
+            lambda b: b.obv_slope(16) * b.volume_sum(16),
+            lambda b: talib.OBV(b.close, b.volume) - np.roll(talib.OBV(b.close, b.volume), 16),
+        ),
     ],
-    ids=["ema", "rsi", "atr", "bollinger", "volume_sma", "stochastic_rsi", "macd"],
+    ids=["ema", "long_ema", "rsi", "atr", "adx", "macd", "histogram", "bollinger", "volume", "stochastic_rsi", "obv"],
 )
-def test_indicator_agrees_with_talib(ours, theirs) -> None:
-    np.testing.assert_allclose(ours(INPUTS.bars)[300:], theirs(INPUTS.bars)[300:], rtol=1e-6, atol=1e-9)
+def test_indicator_agrees_with_talib(ours: Callable[[Bars], Floats], theirs: Callable[[Bars], Floats]) -> None:
+    found = ours(INPUTS.bars)
+    known = ~np.isnan(found)
+    assert known.sum() > 3_000
+    np.testing.assert_allclose(found[known], theirs(INPUTS.bars)[known], rtol=1e-6, atol=1e-7)
+
+
+def test_swing_distance_is_that_of_the_newest_extreme_of_five_bars_on_each_side() -> None:
+    bars = INPUTS.bars
+    distance = bars.swing_distance(high=True)
+    for row in (2_000, 3_333, BARS - 1):
+        centres = range(row - 5, row - 400, -1)
+        swing = next(i for i in centres if bars.high[i] == bars.high[i - 5 : i + 6].max())
+        assert distance[row] == pytest.approx((bars.close[row] - bars.high[swing]) / bars.atr()[row])
+
+
+def test_vwap_is_the_price_per_unit_traded() -> None:
+    bars, rows = INPUTS.bars, slice(1_000 - 32, 1_000)
+    typical = (bars.high + bars.low + bars.close)[rows] / 3
+    vwap = (typical * bars.volume[rows]).sum() / bars.volume[rows].sum()
+    assert bars.vwap_distance(32)[999] == pytest.approx(bars.close[999] / vwap - 1)
+
+
+def test_bars_without_volume_or_movement_give_numbers() -> None:
+    """Exchanges halt: the price stands still for bars on end and nothing is traded."""
+    flat = np.full(BARS, 100.0)
+    still = replace(INPUTS.bars, open=flat, high=flat, low=flat, close=flat, volume=np.zeros(BARS), _known={})
+    values = compute_features(replace(INPUTS, bars=still)).values[-1]
+    undefined = {"range_atr", "ema_9_21", "ema_50_200", "ema_21_slope", "macd", "macd_histogram", "atr_ratio"}
+    missing = {name for name, value in zip(NAMES, values, strict=True) if np.isnan(value)}
+    assert missing <= undefined | {"swing_high_distance", "swing_low_distance"}
 
 
 def test_higher_timeframe_value_changes_only_when_its_bar_has_closed() -> None:
@@ -145,6 +122,13 @@ def test_higher_timeframe_value_changes_only_when_its_bar_has_closed() -> None:
     minutes = INPUTS.bars.closes_at.astype("datetime64[m]").astype(int) % 60
     changed = np.flatnonzero(np.diff(values[100:]) != 0) + 101
     assert set(minutes[changed]) == {0}
+
+
+def test_funding_settled_at_the_close_belongs_to_the_next_bar() -> None:
+    settled = INPUTS.funding.ts[30]
+    row = int(np.flatnonzero(INPUTS.bars.closes_at == settled)[0])
+    assert INPUTS.funding_rate[row] == INPUTS.funding.rate[29]
+    assert INPUTS.funding_rate[row + 1] == INPUTS.funding.rate[30]
 
 
 def test_stale_value_of_another_series_is_missing() -> None:
@@ -155,13 +139,31 @@ def test_stale_value_of_another_series_is_missing() -> None:
     np.testing.assert_array_equal(as_of(moments, known, np.array([7.0]), 120), [np.nan, 7.0, 7.0, np.nan])
 
 
+def test_symbol_without_other_series_has_its_own_features_only() -> None:
+    alone = first_hours(INPUTS, BARS)
+    values = compute_features(replace(alone, higher={}, leader=None)).values[-1]
+    missing = {spec.source for spec, value in zip(REGISTRY, values, strict=True) if np.isnan(value)}
+    assert missing == {Source.LEADER, Source.H1, Source.H4, Source.D1}
+
+
+def test_no_candles_give_no_rows() -> None:
+    assert compute_features(first_hours(INPUTS, 0)).values.shape == (0, len(NAMES))
+
+
 def test_registry_names_each_feature_once_and_is_large_enough() -> None:
     assert len(set(NAMES)) == len(NAMES) >= 60
     assert definition_hash() != definition_hash(REGISTRY[1:])
 
 
-def test_documentation_page_is_that_of_the_registry() -> None:
-    from pathlib import Path
+def test_values_change_only_with_the_version() -> None:
+    """Stored rows, models and predictions rely on it: whoever changes a value raises `VERSION` and this record."""
+    rows = MATRIX.values[[3_500, 4_500, BARS - 1]]
+    recorded = json.loads(Path(__file__).with_name("feature_values.json").read_text())
+    assert recorded["version"] == VERSION
+    assert list(recorded["values"]) == list(NAMES)
+    np.testing.assert_allclose(rows.T, list(recorded["values"].values()), rtol=1e-8, atol=1e-10)
 
+
+def test_documentation_page_is_that_of_the_registry() -> None:
     page = Path(__file__).parents[2] / "docs" / "features.md"
     assert page.read_text() == documentation(), "write it anew: python -m trading_pipelines.domain.features"

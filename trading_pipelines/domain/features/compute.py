@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from trading_pipelines.domain.features.context import FeatureInputs, Floats, Times
+from trading_pipelines.domain.features.context import FeatureInputs
 from trading_pipelines.domain.features.registry import REGISTRY, FeatureSpec
+from trading_pipelines.domain.features.windows import Floats, Times
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,9 @@ def compute_features(inputs: FeatureInputs, registry: Sequence[FeatureSpec] = RE
     The value of a row depends only on candles that had closed, and on funding that had been settled, by the row's
     `available_at`.
     """
-    columns: list[Floats] = [np.asarray(spec.compute(inputs), dtype=np.float64) for spec in registry]
-    values = np.column_stack(columns) if len(inputs.bars) else np.empty((0, len(registry)))
+    values = np.empty((len(inputs.bars), len(registry)))
+    with np.errstate(divide="ignore", invalid="ignore"):  # a market that stands still: the value is NaN
+        for column, spec in enumerate(registry):
+            values[:, column] = spec.compute(inputs)
     values[~np.isfinite(values)] = np.nan
     return FeatureMatrix(inputs.bars.ts, inputs.bars.closes_at, values)

@@ -1,4 +1,4 @@
-"""The features: names, meaning, look-back and how each is computed, in one list.
+"""The features: names, meaning, sources, look-back and how each is computed, in one list.
 
 The list is the definition: its hash names the feature set that stored arrays, models and predictions refer to, and the
 documentation page is written from it. A new feature is one more entry; a changed one needs a new `VERSION`.
@@ -8,22 +8,52 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 
-from trading_pipelines.domain.features.context import FeatureInputs, Floats, divide, lag, rolling_median, talib_version
+from trading_pipelines.domain.features.context import (
+    MACD_BARS,
+    SWING_BARS,
+    SWING_MAX_AGE,
+    FeatureInputs,
+    adx_bars,
+    ema_bars,
+    talib_version,
+    wilder_bars,
+)
+from trading_pipelines.domain.features.windows import Floats, divide, lag
 from trading_pipelines.domain.market.timeframe import Timeframe
 
-VERSION = 1
+VERSION = 2
+Compute = Callable[[FeatureInputs], Floats]
 H1, H4, D1 = Timeframe.H1, Timeframe.H4, Timeframe.D1
+ATR, RSI = wilder_bars(14), wilder_bars(14)
+WEEK = 672
+"""Bars in a week of 15-minute bars; the same number of bars on other timeframes."""
+DAY = 1440
+"""Bars in a day at most, those of one minute."""
 
-WARMUP_BARS = {"signal": 2_400, H1: 620, H4: 260, D1: 60}
-"""Bars loaded before the first wanted one, per timeframe.
 
-A recursive indicator forgets its start by the factor (1 - alpha) per bar; with these lengths less than 1e-10 of it is
-left for the longest period used on that timeframe (EMA 200: 2,303 bars; EMA 50 on 1h: 576; EMA 21 on 4h: 242). Windows
-need their own length.
-"""
+class Source(StrEnum):
+    """The series that a feature is made from, besides the time of the bar."""
+
+    OWN = "own bars"
+    H1 = "1h bars"
+    H4 = "4h bars"
+    D1 = "1d bars"
+    LEADER = "BTC's bars"
+    FUNDING = "funding"
+
+
+AVAILABILITY = {
+    Source.OWN: "the bar itself; known at its close",
+    Source.H1: "the newest bar that has closed, for two hours at most",
+    Source.H4: "the newest bar that has closed, for eight hours at most",
+    Source.D1: "the newest day that has ended (00:00 UTC), for two days at most",
+    Source.LEADER: "the newest bar that has closed, for two bars at most; nothing for BTC itself",
+    Source.FUNDING: "the newest rate settled before the close of the bar, for two days at most; nothing for spot",
+}
 
 
 @dataclass(frozen=True)
@@ -34,409 +64,289 @@ class FeatureSpec:
     ----------
     unit : str
         What one unit of the value means; `ratio` and `log` are dimensionless.
-    look_back : str
-        The oldest data that the value depends on.
+    look_back : int
+        Bars of the source, the newest included, that the value depends on; it is NaN while there are fewer. A recursive
+        indicator depends on all bars, but on older ones with a weight below 1e-12.
     compute : callable
-        From the inputs to one value per bar, NaN while warming up.
+        From the inputs to one value per bar.
     """
 
-    name: str
     group: str
+    source: Source
+    name: str
     unit: str
-    look_back: str
+    look_back: int
     description: str
-    compute: Callable[[FeatureInputs], Floats]
+    compute: Compute
 
 
-def _returns() -> list[FeatureSpec]:
-    return [
-        FeatureSpec(
-            f"ret_{n}", "returns", "log", f"{n} bars", f"Log return over {n} bars", lambda x, n=n: x.bars.log_return(n)
-        )
-        for n in (1, 2, 3, 4, 8, 16, 32, 96)
-    ] + [
-        FeatureSpec(
-            f"ret_{n}_vol",
-            "returns",
-            "deviations",
-            "96 bars",
-            f"Return over {n} bars in units of its expected deviation",
-            lambda x, n=n: divide(x.bars.log_return(n), x.bars.volatility(96) * np.sqrt(n), empty=0.0),
-        )
-        for n in (4, 16)
-    ]
+Row = tuple[str, str, int, str, Compute]
 
 
-def _volatility() -> list[FeatureSpec]:
-    return [
-        FeatureSpec("atr_14", "volatility", "quote", "recursive, 14", "Average true range", lambda x: x.bars.atr()),
-        FeatureSpec(
-            "atr_pct", "volatility", "ratio", "recursive, 14", "ATR over close", lambda x: x.bars.atr() / x.bars.close
-        ),
-        FeatureSpec(
-            "atr_ratio",
-            "volatility",
-            "ratio",
-            "one week",
-            "ATR over close against its own median of 672 bars",
-            lambda x: x.bars.atr() / x.bars.close / rolling_median(x.bars.atr() / x.bars.close, 672),
-        ),
-        *(
-            FeatureSpec(
-                f"vol_{n}",
-                "volatility",
-                "log",
-                f"{n} bars",
-                f"Deviation of one-bar log returns over {n} bars",
-                lambda x, n=n: x.bars.volatility(n),
-            )
-            for n in (8, 32, 96)
-        ),
-        FeatureSpec(
-            "vol_ratio",
-            "volatility",
-            "ratio",
-            "96 bars",
-            "Deviation over 8 bars against that over 96",
-            lambda x: divide(x.bars.volatility(8), x.bars.volatility(96), empty=1.0),
-        ),
-        FeatureSpec(
-            "bollinger_width",
-            "volatility",
-            "ratio",
-            "20 bars",
-            "Width of the Bollinger bands over their middle",
-            lambda x: x.bars.bollinger[1],
-        ),
-    ]
+def _specs(group: str, source: Source, *rows: Row) -> list[FeatureSpec]:
+    return [FeatureSpec(group, source, *row) for row in rows]
 
 
-def _trend() -> list[FeatureSpec]:
-    return [
-        *(
-            FeatureSpec(
-                f"ema_{n}_distance",
-                "trend",
-                "ratio",
-                f"recursive, {n}",
-                f"Close over EMA({n}), minus one",
-                lambda x, n=n: x.bars.ema_distance(n),
-            )
-            for n in (9, 21, 50, 200)
-        ),
-        FeatureSpec(
-            "ema_9_21",
-            "trend",
-            "ATR",
-            "recursive, 21",
-            "EMA(9) minus EMA(21), in ATR",
-            lambda x: (x.bars.ema(9) - x.bars.ema(21)) / x.bars.atr(),
-        ),
-        FeatureSpec(
-            "ema_50_200",
-            "trend",
-            "ATR",
-            "recursive, 200",
-            "EMA(50) minus EMA(200), in ATR",
-            lambda x: (x.bars.ema(50) - x.bars.ema(200)) / x.bars.atr(),
-        ),
-        FeatureSpec(
-            "ema_21_slope",
-            "trend",
-            "ATR",
-            "recursive, 21",
-            "Change of EMA(21) over 4 bars, in ATR",
-            lambda x: (x.bars.ema(21) - lag(x.bars.ema(21), 4)) / x.bars.atr(),
-        ),
-        FeatureSpec(
-            "macd", "trend", "ATR", "recursive, 26", "MACD line in ATR", lambda x: x.bars.macd[0] / x.bars.atr()
-        ),
-        FeatureSpec(
-            "macd_histogram",
-            "trend",
-            "ATR",
-            "recursive, 26",
-            "MACD histogram in ATR",
-            lambda x: x.bars.macd[1] / x.bars.atr(),
-        ),
-        FeatureSpec("adx_14", "trend", "0-100", "recursive, 14", "Strength of the trend", lambda x: x.bars.adx()),
-    ]
+def _return(n: int) -> Row:
+    return f"ret_{n}", "log", n + 1, f"Log return over {n} bars", lambda x: x.bars.log_return(n)
 
 
-def _oscillators() -> list[FeatureSpec]:
-    return [
-        FeatureSpec("rsi_14", "oscillators", "0-100", "recursive, 14", "RSI(14)", lambda x: x.bars.rsi(14)),
-        FeatureSpec("rsi_7", "oscillators", "0-100", "recursive, 7", "RSI(7)", lambda x: x.bars.rsi(7)),
-        FeatureSpec(
-            "stochastic_rsi",
-            "oscillators",
-            "0-1",
-            "recursive, 14",
-            "RSI within its range of 14 bars",
-            lambda x: x.bars.stochastic_rsi,
-        ),
-        FeatureSpec(
-            "bollinger_position",
-            "oscillators",
-            "0-1",
-            "20 bars",
-            "Close within the Bollinger bands",
-            lambda x: x.bars.bollinger[0],
-        ),
-        *(
-            FeatureSpec(
-                f"range_position_{n}",
-                "oscillators",
-                "0-1",
-                f"{n} bars",
-                f"Close within the range of {n} bars",
-                lambda x, n=n: x.bars.range_position(n),
-            )
-            for n in (16, 96)
-        ),
-        FeatureSpec(
-            "swing_high_distance",
-            "oscillators",
-            "ATR",
-            "511 bars",
-            "Close above the newest confirmed swing high",
-            lambda x: x.bars.swing_distance(high=True),
-        ),
-        FeatureSpec(
-            "swing_low_distance",
-            "oscillators",
-            "ATR",
-            "511 bars",
-            "Close above the newest confirmed swing low",
-            lambda x: x.bars.swing_distance(high=False),
-        ),
-    ]
+def _scaled_return(n: int) -> Row:
+    def compute(x: FeatureInputs) -> Floats:
+        return divide(x.bars.log_return(n), x.bars.volatility(96) * np.sqrt(n), empty=0.0)
+
+    return f"ret_{n}_vol", "deviations", 97, f"Log return over {n} bars in units of its expected deviation", compute
 
 
-def _volume() -> list[FeatureSpec]:
-    return [
-        *(
-            FeatureSpec(
-                f"volume_ratio_{n}",
-                "volume",
-                "ratio",
-                f"{n} bars",
-                f"Volume over its mean of {n} bars",
-                lambda x, n=n: x.bars.volume_ratio(n),
-            )
-            for n in (20, 96)
-        ),
-        *(
-            FeatureSpec(
-                f"obv_slope_{n}",
-                "volume",
-                "-1 to 1",
-                f"{n} bars",
-                f"Change of on-balance volume over {n} bars as a share of the volume traded",
-                lambda x, n=n: x.bars.obv_slope(n),
-            )
-            for n in (16, 96)
-        ),
-        *(
-            FeatureSpec(
-                f"vwap_{n}_distance",
-                "volume",
-                "ratio",
-                f"{n} bars",
-                f"Close over the VWAP of {n} bars, minus one",
-                lambda x, n=n: x.bars.vwap_distance(n),
-            )
-            for n in (32, 96)
-        ),
-        FeatureSpec(
-            "vwap_session_distance",
-            "volume",
-            "ratio",
-            "since 00:00 UTC",
-            "Close over the day's VWAP, minus one",
-            lambda x: x.bars.session_vwap_distance,
-        ),
-    ]
+def _deviation(n: int) -> Row:
+    return f"vol_{n}", "log", n + 1, f"Deviation of one-bar log returns over {n} bars", lambda x: x.bars.volatility(n)
 
 
-def _candle() -> list[FeatureSpec]:
-    def shape(part: Callable[[FeatureInputs], Floats]) -> Callable[[FeatureInputs], Floats]:
-        return lambda x: divide(part(x), x.bars.high - x.bars.low, empty=0.0)
-
-    return [
-        FeatureSpec(
-            "body", "candle", "-1 to 1", "1 bar", "Body over range", shape(lambda x: x.bars.close - x.bars.open)
-        ),
-        FeatureSpec(
-            "upper_wick",
-            "candle",
-            "0-1",
-            "1 bar",
-            "Upper wick over range",
-            shape(lambda x: x.bars.high - np.maximum(x.bars.open, x.bars.close)),
-        ),
-        FeatureSpec(
-            "lower_wick",
-            "candle",
-            "0-1",
-            "1 bar",
-            "Lower wick over range",
-            shape(lambda x: np.minimum(x.bars.open, x.bars.close) - x.bars.low),
-        ),
-        FeatureSpec(
-            "range_atr",
-            "candle",
-            "ATR",
-            "recursive, 14",
-            "Range of the bar in ATR",
-            lambda x: (x.bars.high - x.bars.low) / x.bars.atr(),
-        ),
-    ]
+def _ema_distance(n: int) -> Row:
+    text = f"Close over EMA({n}), minus one"
+    return f"ema_{n}_distance", "ratio", ema_bars(n), text, lambda x: x.bars.ema_distance(n)
 
 
-def _calendar() -> list[FeatureSpec]:
-    def angle(x: FeatureInputs, period_hours: float) -> Floats:
-        hours = x.bars.closes_at.astype("datetime64[m]").astype(np.int64) / 60.0
-        return 2 * np.pi * (hours % period_hours) / period_hours
-
-    return [
-        FeatureSpec("hour_sin", "calendar", "-1 to 1", "1 bar", "Time of day", lambda x: np.sin(angle(x, 24.0))),
-        FeatureSpec("hour_cos", "calendar", "-1 to 1", "1 bar", "Time of day", lambda x: np.cos(angle(x, 24.0))),
-        FeatureSpec("week_sin", "calendar", "-1 to 1", "1 bar", "Time of week", lambda x: np.sin(angle(x, 168.0))),
-        FeatureSpec("week_cos", "calendar", "-1 to 1", "1 bar", "Time of week", lambda x: np.cos(angle(x, 168.0))),
-    ]
+def _range_position(n: int) -> Row:
+    text = f"Close within the range of {n} bars"
+    return f"range_position_{n}", "0-1", n, text, lambda x: x.bars.range_position(n)
 
 
-def _higher() -> list[FeatureSpec]:
-    hour = [
-        FeatureSpec(
-            f"h1_ema_{n}_distance",
-            "higher timeframe",
-            "ratio",
-            f"recursive, {n} hours",
-            f"1h close over EMA({n}), minus one",
-            lambda x, n=n: x.at(H1, lambda b: b.ema_distance(n)),
-        )
-        for n in (21, 50)
-    ]
-    return [
-        *hour,
-        FeatureSpec(
-            "h1_rsi_14",
-            "higher timeframe",
-            "0-100",
-            "recursive, 14 hours",
-            "RSI(14) on 1h",
-            lambda x: x.at(H1, lambda b: b.rsi(14)),
-        ),
-        FeatureSpec(
-            "h1_atr_pct",
-            "higher timeframe",
-            "ratio",
-            "recursive, 14 hours",
-            "ATR over close on 1h",
-            lambda x: x.at(H1, lambda b: b.atr() / b.close),
-        ),
-        FeatureSpec(
-            "h4_ema_21_distance",
-            "higher timeframe",
-            "ratio",
-            "recursive, 21 x 4 hours",
-            "4h close over EMA(21), minus one",
-            lambda x: x.at(H4, lambda b: b.ema_distance(21)),
-        ),
-        FeatureSpec(
-            "h4_ret_6",
-            "higher timeframe",
-            "log",
-            "1 day",
-            "Log return over six 4h bars",
-            lambda x: x.at(H4, lambda b: b.log_return(6)),
-        ),
-        FeatureSpec(
-            "h4_range_position_42",
-            "higher timeframe",
-            "0-1",
-            "1 week",
-            "Close within the range of 42 4h bars",
-            lambda x: x.at(H4, lambda b: b.range_position(42)),
-        ),
-        FeatureSpec(
-            "d1_ret_5",
-            "higher timeframe",
-            "log",
-            "5 days",
-            "Log return over five days",
-            lambda x: x.at(D1, lambda b: b.log_return(5)),
-        ),
-        FeatureSpec(
-            "d1_sma_20_distance",
-            "higher timeframe",
-            "ratio",
-            "20 days",
-            "Daily close over SMA(20), minus one",
-            lambda x: x.at(D1, lambda b: b.sma_distance(20)),
-        ),
-        FeatureSpec(
-            "d1_range_position_30",
-            "higher timeframe",
-            "0-1",
-            "30 days",
-            "Daily close within the range of 30 days",
-            lambda x: x.at(D1, lambda b: b.range_position(30)),
-        ),
-    ]
+def _swing_distance(side: str) -> Row:
+    text = f"Close minus the newest confirmed swing {side}, in ATR"
+    bars = SWING_MAX_AGE + 2 * SWING_BARS + 1
+    return f"swing_{side}_distance", "ATR", bars, text, lambda x: x.bars.swing_distance(high=side == "high")
 
 
-def _market() -> list[FeatureSpec]:
-    return [
-        *(
-            FeatureSpec(
-                f"btc_ret_{n}",
-                "market",
-                "log",
-                f"{n} bars",
-                f"BTC's log return over {n} bars",
-                lambda x, n=n: x.lead(lambda b: b.log_return(n)),
-            )
-            for n in (1, 4, 16)
-        ),
-        FeatureSpec(
-            "btc_relative_16",
-            "market",
-            "log",
-            "16 bars",
-            "Own return over 16 bars minus BTC's",
-            lambda x: x.bars.log_return(16) - x.lead(lambda b: b.log_return(16)),
-        ),
-        FeatureSpec(
-            "btc_rsi_14", "market", "0-100", "recursive, 14", "BTC's RSI(14)", lambda x: x.lead(lambda b: b.rsi(14))
-        ),
-        FeatureSpec(
-            "funding_rate", "market", "fraction", "last settlement", "Newest settled rate", lambda x: x.funding_rate
-        ),
-    ]
+def _volume_ratio(n: int) -> Row:
+    return f"volume_ratio_{n}", "ratio", n, f"Volume over its mean of {n} bars", lambda x: x.bars.volume_ratio(n)
+
+
+def _obv_slope(n: int) -> Row:
+    text = f"Change of on-balance volume over {n} bars as a share of the volume traded"
+    return f"obv_slope_{n}", "-1 to 1", n + 1, text, lambda x: x.bars.obv_slope(n)
+
+
+def _vwap_distance(n: int) -> Row:
+    text = f"Close over the VWAP of {n} bars, minus one"
+    return f"vwap_{n}_distance", "ratio", n, text, lambda x: x.bars.vwap_distance(n)
+
+
+def _shape(name: str, unit: str, text: str, part: Compute) -> Row:
+    return name, unit, 1, text, lambda x: divide(part(x), x.bars.high - x.bars.low, empty=0.0)
+
+
+def _angle(name: str, text: str, hours: float, function: Callable[[Floats], Floats]) -> Row:
+    def compute(x: FeatureInputs) -> Floats:
+        clock = x.bars.closes_at.astype("datetime64[m]").astype(np.int64) / 60.0
+        return function(2 * np.pi * (clock % hours) / hours)
+
+    return name, "-1 to 1", 1, text, compute
+
+
+def _higher_ema(n: int) -> Row:
+    text = f"Close over EMA({n}), minus one"
+    return f"h1_ema_{n}_distance", "ratio", ema_bars(n), text, lambda x: x.at(H1, lambda b: b.ema_distance(n))
+
+
+def _leader_return(n: int) -> Row:
+    return f"btc_ret_{n}", "log", n + 1, f"BTC's log return over {n} bars", lambda x: x.lead(lambda b: b.log_return(n))
 
 
 REGISTRY: tuple[FeatureSpec, ...] = (
-    *_returns(),
-    *_volatility(),
-    *_trend(),
-    *_oscillators(),
-    *_volume(),
-    *_candle(),
-    *_calendar(),
-    *_higher(),
-    *_market(),
+    *_specs("returns", Source.OWN, *map(_return, (1, 2, 3, 4, 8, 16, 32, 96)), *map(_scaled_return, (4, 16))),
+    *_specs(
+        "volatility",
+        Source.OWN,
+        ("atr_14", "quote", ATR, "Average true range", lambda x: x.bars.atr()),
+        ("atr_pct", "ratio", ATR, "ATR over close", lambda x: x.bars.atr_share()),
+        (
+            "atr_ratio",
+            "ratio",
+            ATR + WEEK - 1,
+            f"ATR over close, against its own median of {WEEK} bars",
+            lambda x: x.bars.atr_ratio(WEEK),
+        ),
+        *map(_deviation, (8, 32, 96)),
+        (
+            "vol_ratio",
+            "ratio",
+            97,
+            "Deviation over 8 bars against that over 96",
+            lambda x: divide(x.bars.volatility(8), x.bars.volatility(96), empty=1.0),
+        ),
+        ("bollinger_width", "ratio", 20, "Width of Bollinger(20, 2) over its middle", lambda x: x.bars.bollinger[1]),
+    ),
+    *_specs(
+        "trend",
+        Source.OWN,
+        *map(_ema_distance, (9, 21, 50, 200)),
+        (
+            "ema_9_21",
+            "ATR",
+            ATR,
+            "EMA(9) minus EMA(21), in ATR",
+            lambda x: (x.bars.ema(9) - x.bars.ema(21)) / x.bars.atr(),
+        ),
+        (
+            "ema_50_200",
+            "ATR",
+            ema_bars(200),
+            "EMA(50) minus EMA(200), in ATR",
+            lambda x: (x.bars.ema(50) - x.bars.ema(200)) / x.bars.atr(),
+        ),
+        (
+            "ema_21_slope",
+            "ATR",
+            ATR,
+            "Change of EMA(21) over 4 bars, in ATR",
+            lambda x: (x.bars.ema(21) - lag(x.bars.ema(21), 4)) / x.bars.atr(),
+        ),
+        ("macd", "ATR", MACD_BARS, "MACD(12, 26, 9) line, in ATR", lambda x: x.bars.macd[0] / x.bars.atr()),
+        (
+            "macd_histogram",
+            "ATR",
+            MACD_BARS,
+            "MACD(12, 26, 9) histogram, in ATR",
+            lambda x: x.bars.macd[1] / x.bars.atr(),
+        ),
+        ("adx_14", "0-100", adx_bars(14), "ADX(14), the strength of the trend", lambda x: x.bars.adx()),
+    ),
+    *_specs(
+        "oscillators",
+        Source.OWN,
+        ("rsi_14", "0-100", RSI, "RSI(14)", lambda x: x.bars.rsi(14)),
+        ("rsi_7", "0-100", wilder_bars(7), "RSI(7)", lambda x: x.bars.rsi(7)),
+        ("stochastic_rsi", "0-1", RSI + 13, "RSI(14) within its range of 14 bars", lambda x: x.bars.stochastic_rsi),
+        ("bollinger_position", "0-1", 20, "Close within Bollinger(20, 2)", lambda x: x.bars.bollinger[0]),
+        *map(_range_position, (16, 96)),
+        *map(_swing_distance, ("high", "low")),
+    ),
+    *_specs(
+        "volume",
+        Source.OWN,
+        *map(_volume_ratio, (20, 96)),
+        *map(_obv_slope, (16, 96)),
+        *map(_vwap_distance, (32, 96)),
+        (
+            "vwap_session_distance",
+            "ratio",
+            DAY,
+            "Close over the VWAP since 00:00 UTC, minus one",
+            lambda x: x.bars.session_vwap_distance,
+        ),
+    ),
+    *_specs(
+        "candle",
+        Source.OWN,
+        _shape("body", "-1 to 1", "Body over range", lambda x: x.bars.close - x.bars.open),
+        _shape(
+            "upper_wick", "0-1", "Upper wick over range", lambda x: x.bars.high - np.fmax(x.bars.open, x.bars.close)
+        ),
+        _shape("lower_wick", "0-1", "Lower wick over range", lambda x: np.fmin(x.bars.open, x.bars.close) - x.bars.low),
+        ("range_atr", "ATR", ATR, "Range of the bar, in ATR", lambda x: (x.bars.high - x.bars.low) / x.bars.atr()),
+    ),
+    *_specs(
+        "calendar",
+        Source.OWN,
+        _angle("hour_sin", "Time of day", 24.0, np.sin),
+        _angle("hour_cos", "Time of day", 24.0, np.cos),
+        _angle("week_sin", "Time of week", 168.0, np.sin),
+        _angle("week_cos", "Time of week", 168.0, np.cos),
+    ),
+    *_specs(
+        "higher timeframe",
+        Source.H1,
+        *map(_higher_ema, (21, 50)),
+        ("h1_rsi_14", "0-100", RSI, "RSI(14)", lambda x: x.at(H1, lambda b: b.rsi(14))),
+        ("h1_atr_pct", "ratio", ATR, "ATR over close", lambda x: x.at(H1, lambda b: b.atr_share())),
+    ),
+    *_specs(
+        "higher timeframe",
+        Source.H4,
+        (
+            "h4_sma_20_distance",
+            "ratio",
+            20,
+            "Close over SMA(20), minus one",
+            lambda x: x.at(H4, lambda b: b.sma_distance(20)),
+        ),
+        ("h4_ret_6", "log", 7, "Log return over a day", lambda x: x.at(H4, lambda b: b.log_return(6))),
+        (
+            "h4_range_position_42",
+            "0-1",
+            42,
+            "Close within the range of a week",
+            lambda x: x.at(H4, lambda b: b.range_position(42)),
+        ),
+    ),
+    *_specs(
+        "higher timeframe",
+        Source.D1,
+        ("d1_ret_5", "log", 6, "Log return over five days", lambda x: x.at(D1, lambda b: b.log_return(5))),
+        (
+            "d1_sma_20_distance",
+            "ratio",
+            20,
+            "Close over SMA(20), minus one",
+            lambda x: x.at(D1, lambda b: b.sma_distance(20)),
+        ),
+        (
+            "d1_range_position_30",
+            "0-1",
+            30,
+            "Close within the range of 30 days",
+            lambda x: x.at(D1, lambda b: b.range_position(30)),
+        ),
+    ),
+    *_specs(
+        "market",
+        Source.LEADER,
+        *map(_leader_return, (1, 4, 16)),
+        (
+            "btc_relative_16",
+            "log",
+            17,
+            "Own return over 16 bars minus BTC's",
+            lambda x: x.bars.log_return(16) - x.lead(lambda b: b.log_return(16)),
+        ),
+        ("btc_rsi_14", "0-100", RSI, "BTC's RSI(14)", lambda x: x.lead(lambda b: b.rsi(14))),
+        (
+            "btc_correlation_96",
+            "-1 to 1",
+            97,
+            "Correlation of one-bar returns with BTC's over 96 bars",
+            lambda x: x.leader_correlation(96),
+        ),
+        ("btc_beta_96", "ratio", 97, "Slope of one-bar returns on BTC's over 96 bars", lambda x: x.leader_beta(96)),
+    ),
+    *_specs(
+        "market",
+        Source.FUNDING,
+        ("funding_rate", "fraction", 1, "Newest settled funding rate", lambda x: x.funding_rate),
+    ),
 )
 NAMES: tuple[str, ...] = tuple(spec.name for spec in REGISTRY)
 PRICE_SCALED = frozenset({"atr_14"})
 """Stored for the trade set-up, but no input of a model: in quote currency it names the price level."""
 
 
+def _longest(*sources: Source) -> int:
+    return max(spec.look_back for spec in REGISTRY if spec.source in sources)
+
+
+WARMUP_BARS: dict[str, int] = {
+    "signal": _longest(Source.OWN, Source.LEADER),
+    H1: _longest(Source.H1),
+    H4: _longest(Source.H4),
+    D1: _longest(Source.D1),
+}
+"""Bars to load before the first wanted one, per timeframe: whatever more is loaded changes no value."""
+
+
 def definition_hash(registry: Sequence[FeatureSpec] = REGISTRY) -> str:
-    """Identity of the feature set: version, names in order, and the indicator library."""
-    text = json.dumps([VERSION, talib_version(), [spec.name for spec in registry]])
+    """Identity of the feature set: version, features in order, and the indicator library."""
+    text = json.dumps([VERSION, talib_version(), [(spec.name, spec.look_back) for spec in registry]])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -445,11 +355,17 @@ def documentation() -> str:
     lines = [
         "# Features",
         "",
-        "Written from the registry in `trading_pipelines/domain/features/registry.py`. All values are known at the",
-        "close of their bar; values of longer timeframes and of other series are the newest ones known by then.",
+        "Written from the registry in `trading_pipelines/domain/features/registry.py`. A row belongs to one closed bar",
+        "of the signal timeframe and holds what was known at its close. *Bars* is how many bars of the source a value",
+        "depends on; it is NaN while there are fewer. Recursive indicators (EMA, RSI, ATR, ADX, MACD) count until the",
+        "weight of anything older is below 1e-12.",
         "",
-        "| name | group | unit | look-back | meaning |",
-        "|---|---|---|---|---|",
+        "| source | what is used |",
+        "|---|---|",
+        *(f"| {source} | {rule} |" for source, rule in AVAILABILITY.items()),
+        "",
+        "| name | group | source | unit | bars | meaning |",
+        "|---|---|---|---|---|---|",
     ]
-    lines += [f"| `{s.name}` | {s.group} | {s.unit} | {s.look_back} | {s.description} |" for s in REGISTRY]
+    lines += [f"| `{s.name}` | {s.group} | {s.source} | {s.unit} | {s.look_back} | {s.description} |" for s in REGISTRY]
     return "\n".join(lines) + "\n"
