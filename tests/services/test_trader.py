@@ -1,0 +1,266 @@
+"""The fast service on a real database and a market that the test moves by its clock."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, LiteralString
+
+import pandas as pd
+import pytest
+from trading_world import BTC, T0, World
+
+from trading_pipelines.adapters.sources.base import CandlePage, SourceError
+from trading_pipelines.application.execution import execute_signals
+from trading_pipelines.application.ingestion import ingest
+from trading_pipelines.application.kill_switch import KillSwitch
+from trading_pipelines.domain.market.instrument import Instrument
+from trading_pipelines.domain.market.ticker import Ticker
+from trading_pipelines.domain.market.timeframe import Timeframe
+from trading_pipelines.services.trader import Trader, TraderLoop
+from trading_pipelines.settings import Settings, load_settings
+from trading_pipelines.store.connection import Connection, connect
+
+
+class Venue:
+    """A market whose price is 100 until the test sets another; it keeps a clock and can be out of reach."""
+
+    name = "test"
+    exchange = "bybit"
+
+    def __init__(self) -> None:
+        self.clock = T0
+        self.price = 100.0
+        self.bars: dict[datetime, tuple[float, float, float, float]] = {}
+        self.down = False
+
+    def now(self) -> datetime:
+        return self.clock
+
+    def instruments(self) -> list[Instrument]:
+        return [BTC]
+
+    def timeframes(self, symbol: str) -> tuple[Timeframe, ...]:
+        return (Timeframe.M5,)
+
+    def candles(
+        self, instrument: Instrument, timeframe: Timeframe, start: datetime, end: datetime
+    ) -> Iterator[CandlePage]:
+        self._answer()
+        stop = min(end, timeframe.floor(self.clock))
+        if start < stop:
+            times = pd.date_range(start, stop, freq=timeframe.delta, inclusive="left").as_unit("us")
+            rows = [self.bars.get(ts.to_pydatetime(), (100.0, 100.5, 99.5, 100.0)) for ts in times]
+            frame = pd.DataFrame(rows, columns=["open", "high", "low", "close"]).assign(volume=1.0)
+            frame.insert(0, "ts", times)
+            yield CandlePage(start, stop, frame)
+
+    def funding(self, instrument: Instrument, start: datetime, end: datetime) -> pd.DataFrame:
+        return pd.DataFrame({"ts": pd.DatetimeIndex([], tz="UTC"), "rate": pd.Series(dtype=float)})
+
+    def tickers(self, symbols: Sequence[str]) -> list[Ticker]:
+        self._answer()
+        return [Ticker(symbol, self.clock, self.price) for symbol in symbols]
+
+    def _answer(self) -> None:
+        if self.down:
+            raise SourceError("test bybit is out of reach")
+
+
+@pytest.fixture
+def venue() -> Venue:
+    return Venue()
+
+
+@pytest.fixture
+def settings(tmp_path: Path, database: str) -> Settings:
+    return load_settings(data_dir=tmp_path, database_url=database, exchange="bybit", symbols=("BTCUSDT",))
+
+
+@pytest.fixture
+def trader(connection: Connection, settings: Settings, venue: Venue, database: str) -> Trader:
+    """The service before its first tick, with two days of candles in the database."""
+    ingest(connection, venue, ["BTCUSDT"], Timeframe.M5, T0 - timedelta(days=2), T0)
+    return make_trader(connection, settings, venue, database)
+
+
+def make_trader(connection: Connection, settings: Settings, venue: Venue, database: str) -> Trader:
+    kill = KillSwitch(settings.data_dir, lambda: connect(database))
+    return Trader(connection, settings, venue, kill, venue.clock)
+
+
+def tick(trader: Trader, venue: Venue, seconds: float, price: float | None = None) -> None:
+    """Let time pass, then look once."""
+    venue.clock += timedelta(seconds=seconds)
+    venue.price = venue.price if price is None else price
+    trader.tick(venue.clock)
+
+
+def world_of(trader: Trader) -> World:
+    return World(trader.connection, trader.session, trader.exchange, trader.ids)
+
+
+def open_long(trader: Trader, venue: Venue) -> None:
+    """Let a signal be executed as the sensor's run would: bought near 100, stop at 99, targets at 102, 103.5, 106."""
+    world_of(trader).signal()
+    quotes = dict.fromkeys(trader.ids.values(), venue.price)
+    execute_signals(trader.connection, trader.session, trader.exchange, venue.clock, quotes=quotes, kill=trader.kill)
+    tick(trader, venue, 2)
+
+
+def rows(trader: Trader, query: LiteralString) -> list[tuple[Any, ...]]:
+    return world_of(trader).rows(query)
+
+
+def test_tick_stores_prices_and_says_that_it_is_alive(trader: Trader, venue: Venue) -> None:
+    tick(trader, venue, 2, price=101.5)
+    assert rows(trader, "select price, ts from tickers") == [(101.5, venue.clock)]
+    ((service, ts, detail),) = rows(trader, "select service, ts, detail from heartbeats")
+    assert (service, ts) == ("trader", venue.clock)
+    assert detail == {"session": "paper", "quotes": 1, "problem": None}
+
+
+def test_executed_signal_becomes_a_marked_position_at_the_next_price(trader: Trader, venue: Venue) -> None:
+    tick(trader, venue, 2)
+    open_long(trader, venue)
+    assert rows(trader, "select status, quantity_protected = quantity_open from positions") == [("OPEN", True)]
+    tick(trader, venue, 2, price=101.0)
+    assert rows(trader, "select mark_price from positions") == [(Decimal(101),)]
+
+
+def test_price_beyond_the_stop_closes_the_position_in_the_same_tick(trader: Trader, venue: Venue) -> None:
+    tick(trader, venue, 2)
+    open_long(trader, venue)
+    tick(trader, venue, 2, price=98.9)
+    assert rows(trader, "select status, close_reason from positions") == [("CLOSED", "STOP")]
+    assert rows(trader, "select status from signals") == [("HIT_SL",)]
+
+
+def test_stop_that_was_passed_while_the_service_was_down_is_filled_from_the_bars(
+    trader: Trader, venue: Venue, connection: Connection, settings: Settings, database: str
+) -> None:
+    tick(trader, venue, 2)
+    open_long(trader, venue)
+    venue.bars[T0 + timedelta(minutes=10)] = (100.0, 100.2, 98.0, 100.0)
+    venue.clock += timedelta(hours=1)
+    restarted = make_trader(connection, settings, venue, database)
+    tick(restarted, venue, 0, price=100.0)
+    assert rows(trader, "select status, close_reason from positions") == [("CLOSED", "STOP")]
+    ((at,),) = rows(trader, "select ts from fills where kind = 'STOP'")
+    assert at == T0 + timedelta(minutes=10)
+
+
+def test_no_price_is_applied_before_the_missed_bars(
+    trader: Trader, venue: Venue, connection: Connection, settings: Settings, database: str
+) -> None:
+    tick(trader, venue, 2)
+    open_long(trader, venue)
+    venue.bars[T0 + timedelta(minutes=10)] = (100.0, 100.2, 98.0, 100.0)
+    venue.clock += timedelta(hours=1)
+    venue.down = True
+    restarted = make_trader(connection, settings, venue, database)
+    for _ in range(3):
+        tick(restarted, venue, 2)
+    venue.down = False
+    tick(restarted, venue, 2, price=103.0)
+    assert rows(trader, "select status, close_reason from positions") == [("CLOSED", "STOP")]
+
+
+def test_pause_of_the_whole_machine_is_caught_up_without_a_restart(trader: Trader, venue: Venue) -> None:
+    tick(trader, venue, 2)
+    open_long(trader, venue)
+    venue.bars[T0 + timedelta(minutes=20)] = (100.0, 100.2, 98.0, 100.0)
+    tick(trader, venue, 3600)
+    assert rows(trader, "select close_reason from positions") == [("STOP",)]
+
+
+def test_stop_trails_at_the_close_without_dagster(trader: Trader, venue: Venue) -> None:
+    tick(trader, venue, 2)
+    open_long(trader, venue)
+    tick(trader, venue, 2, price=102.1)  # the first target
+    assert rows(trader, "select stop_price from positions") == [(Decimal("99.00"),)]
+    venue.bars[T0 + timedelta(minutes=10)] = (100.0, 102.2, 99.9, 102.0)
+    while venue.clock < T0 + timedelta(minutes=15, seconds=5):
+        tick(trader, venue, 25, price=102.0)
+    ((stop,),) = rows(trader, "select stop_price from positions")
+    assert stop > Decimal(100)
+    assert rows(trader, "select max(ts) from equity") == [(T0 + timedelta(minutes=15),)]
+
+
+def test_close_is_managed_once_and_marks_equity_at_the_close(trader: Trader, venue: Venue) -> None:
+    for _ in range(4):
+        tick(trader, venue, 5)
+    assert rows(trader, "select ts, equity from equity") == [(T0, 10_000.0)]
+
+
+def test_kill_switch_that_flattens_closes_the_position(trader: Trader, venue: Venue) -> None:
+    tick(trader, venue, 2)
+    open_long(trader, venue)
+    trader.kill.engage("drill", flatten=True)
+    tick(trader, venue, 2)
+    tick(trader, venue, 2)
+    assert rows(trader, "select status, close_reason from positions") == [("CLOSED", "KILL_SWITCH")]
+
+
+def test_source_that_is_out_of_reach_is_reported_and_survived(trader: Trader, venue: Venue) -> None:
+    tick(trader, venue, 2)
+    venue.down = True
+    tick(trader, venue, 2)
+    ((ts, problem),) = rows(trader, "select ts, detail ->> 'problem' from heartbeats")
+    assert (ts, problem) == (venue.clock, "test bybit is out of reach")
+    venue.down = False
+    tick(trader, venue, 2, price=102.0)
+    assert rows(trader, "select price from tickers") == [(102.0,)]
+    assert rows(trader, "select detail ->> 'problem' from heartbeats") == [(None,)]
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.05)
+
+
+def test_loop_survives_that_its_connections_are_cut(
+    trader: Trader, venue: Venue, settings: Settings, database: str
+) -> None:
+    quick = settings.model_copy(update={"trader": settings.trader.model_copy(update={"interval_seconds": 0.05})})
+    loop = TraderLoop(quick, venue, lambda: connect(database, application_name="trader-loop"), lambda: venue.clock)
+    thread = threading.Thread(target=loop.run)
+    thread.start()
+    cut = "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = 'trader-loop'"
+    try:
+        for _ in range(2):
+            venue.clock += timedelta(seconds=5)
+            now = venue.clock
+            wait_until(lambda now=now: rows(trader, "select ts from heartbeats") == [(now,)])
+            assert rows(trader, cut) == [(1,)]
+    finally:
+        loop.stop()
+        thread.join(timeout=30)
+    assert not thread.is_alive()
+
+
+def test_service_ends_in_order_when_asked(database: str, tmp_path: Path) -> None:
+    environment = {
+        **os.environ,
+        "TRADING_DATABASE_URL": database,
+        "TRADING_DATA_DIR": str(tmp_path),
+        "TRADING_SIMULATION__SYMBOLS": '["BTCUSDT"]',
+    }
+    command = (sys.executable, "-m", "trading_pipelines.services.trader")
+    with subprocess.Popen(command, env=environment, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as service:
+        with connect(database, autocommit=True) as watch:
+            wait_until(lambda: watch.execute("select 1 from heartbeats").fetchone())
+        service.send_signal(signal.SIGTERM)
+        assert service.stderr is not None
+        log = service.stderr.read()
+        assert service.wait(timeout=30) == 0
+    assert "stopped" in log
+    assert "Traceback" not in log
