@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from trading_pipelines.domain.features.context import FeatureInputs
 from trading_pipelines.domain.features.registry import REGISTRY, FeatureSpec
-from trading_pipelines.domain.features.windows import Floats, Times
+from trading_pipelines.domain.features.windows import Times
 
 
 @dataclass(frozen=True)
