@@ -19,8 +19,7 @@ from trading_pipelines.domain.execution.orders import PositionSide
 from trading_pipelines.domain.execution.session import SessionStatus, TradingSession
 from trading_pipelines.domain.market.instrument import Instrument
 from trading_pipelines.domain.market.timeframe import Timeframe
-from trading_pipelines.domain.risk.rules import PortfolioView
-from trading_pipelines.domain.risk.sizing import decide_size
+from trading_pipelines.domain.risk.rules import PortfolioView, size_trade
 from trading_pipelines.domain.signals.gates import Candidate, Gate, evaluate_gates, first_refusal
 from trading_pipelines.domain.signals.setup import TradeSetup, build_setup
 from trading_pipelines.store.repositories import instruments as instrument_store
@@ -222,18 +221,16 @@ def _signal_row(
     decision, setup = verdict.row, verdict.setup
     assert setup is not None
     instrument = universe.instruments[decision.instrument_id]
-    size = decide_size(
-        reference_price=setup.reference_price,
-        stop_price=setup.stop_price,
-        confidence=setup.confidence,
-        equity=portfolio.equity,
-        symbol_margin=portfolio.symbol_margin(decision.instrument_id),
-        direction_margin=portfolio.direction_margin(setup.side),
-        execution=session.execution,
-        limits=session.limits,
-        quantity_step=float(instrument.quantity_step),
-        min_quantity=float(instrument.min_quantity),
-        min_notional=float(instrument.min_notional),
+    size = size_trade(
+        portfolio,
+        decision.instrument_id,
+        instrument,
+        setup.side,
+        setup.reference_price,
+        setup.stop_price,
+        setup.confidence,
+        session.execution,
+        session.limits,
     )
     name = f"{instrument.exchange}:{instrument.symbol}:{decision.timeframe}:{decision.ts.isoformat()}"
     closed_at = decision.ts + universe.timeframe.delta

@@ -42,8 +42,8 @@ from trading_pipelines.domain.execution.orders import (
     client_order_id,
 )
 from trading_pipelines.domain.execution.session import SessionMode, SessionStatus, TradingSession
-from trading_pipelines.domain.risk.rules import evaluate_rules, first_refusal
-from trading_pipelines.domain.risk.sizing import Outcome, SizingDecision, decide_size
+from trading_pipelines.domain.risk.rules import evaluate_rules, first_refusal, size_trade
+from trading_pipelines.domain.risk.sizing import Outcome, SizingDecision
 from trading_pipelines.domain.signals.lifecycle import SignalStatus
 from trading_pipelines.store.repositories import events, fills, orders, positions
 from trading_pipelines.store.repositories.events import Severity
@@ -337,18 +337,16 @@ def _size(context: _Context, signal: SignalOrder) -> SizingDecision | str:
     refusal = first_refusal(evaluate_rules(portfolio, signal.instrument_id, session.limits))
     if refusal is not None:
         return f"{refusal.rule}: {refusal.value:g} against a limit of {refusal.limit:g}"
-    size = decide_size(
-        reference_price=signal.entry_price,
-        stop_price=signal.stop_price,
-        confidence=signal.confidence,
-        equity=portfolio.equity,
-        symbol_margin=portfolio.symbol_margin(signal.instrument_id),
-        direction_margin=portfolio.direction_margin(signal.side),
-        execution=session.execution,
-        limits=session.limits,
-        quantity_step=float(instrument.quantity_step),
-        min_quantity=float(instrument.min_quantity),
-        min_notional=float(instrument.min_notional),
+    size = size_trade(
+        portfolio,
+        signal.instrument_id,
+        instrument,
+        signal.side,
+        signal.entry_price,
+        signal.stop_price,
+        signal.confidence,
+        session.execution,
+        session.limits,
     )
     return _describe(size) if size.outcome is Outcome.REFUSE else size
 

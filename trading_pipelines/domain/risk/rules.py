@@ -6,9 +6,11 @@ Sizes and margin caps belong to `domain.risk.sizing`; what is here says yes or n
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from trading_pipelines.domain.engine.params import ExecutionParams
 from trading_pipelines.domain.execution.orders import PositionSide
+from trading_pipelines.domain.market.instrument import Instrument
 from trading_pipelines.domain.risk.limits import RiskLimits
-from trading_pipelines.domain.risk.sizing import Outcome
+from trading_pipelines.domain.risk.sizing import Outcome, SizingDecision, decide_size
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,33 @@ def evaluate_rules(portfolio: PortfolioView, instrument_id: int, limits: RiskLim
 def first_refusal(results: Sequence[RuleResult]) -> RuleResult | None:
     """The first rule that refuses, None when none does."""
     return next((result for result in results if result.outcome is Outcome.REFUSE), None)
+
+
+def size_trade(
+    portfolio: PortfolioView,
+    instrument_id: int,
+    instrument: Instrument,
+    side: PositionSide,
+    reference_price: float,
+    stop_price: float,
+    confidence: float,
+    execution: ExecutionParams,
+    limits: RiskLimits,
+) -> SizingDecision:
+    """Size one trade within what the portfolio already binds and by the venue's steps and minimums."""
+    return decide_size(
+        reference_price=reference_price,
+        stop_price=stop_price,
+        confidence=confidence,
+        equity=portfolio.equity,
+        symbol_margin=portfolio.symbol_margin(instrument_id),
+        direction_margin=portfolio.direction_margin(side),
+        execution=execution,
+        limits=limits,
+        quantity_step=float(instrument.quantity_step),
+        min_quantity=float(instrument.min_quantity),
+        min_notional=float(instrument.min_notional),
+    )
 
 
 def must_close_all(portfolio: PortfolioView, limits: RiskLimits) -> bool:
