@@ -171,7 +171,7 @@ class EmbeddedPostgres:
     def _prepare(self) -> None:
         """Create what the server needs: its folders, its account's access to them, its password, its cluster."""
         self._check_reachable(self.root, "set TRADING_DATA_DIR to a folder that every user may enter")
-        self._check_reachable(binaries(), "install the platform where every user may enter, or run it as another user")
+        self._check_reachable(binaries() / "postgres", "install the platform where every user may enter")
         self._own_folder(self._logs)
         for old in sorted(self._logs.glob("server-*.log"))[:-_LOG_FILES_KEPT]:
             old.unlink()
@@ -183,7 +183,7 @@ class EmbeddedPostgres:
     def _create_cluster(self) -> None:
         """Make the cluster beside its place and move it there, so that an interrupted start leaves no half of one."""
         fresh = self.root / "data.new"
-        with tempfile.NamedTemporaryFile("w") as password, tempfile.TemporaryFile() as output:
+        with tempfile.NamedTemporaryFile("w", dir=self._logs) as password, tempfile.TemporaryFile() as output:
             shutil.rmtree(fresh, ignore_errors=True)
             self._own_folder(fresh)
             password.write(self._read(_PASSWORD_FILE))
@@ -193,7 +193,7 @@ class EmbeddedPostgres:
                 "initdb", "-D", fresh, "-U", SUPERUSER, "--pwfile", password.name,
                 "--auth-local", "trust", "--auth-host", "scram-sha-256",
                 "--encoding", "UTF8", "--locale", "C", "--locale-provider", "builtin", "--builtin-locale", "C.UTF-8",
-                "--no-instructions", output=output,
+                "--no-instructions", *([] if self._durable else ["--no-sync"]), output=output,
             )  # fmt: skip
             if code != 0:
                 raise UserError(f"the embedded PostgreSQL cannot create {fresh}: {_last_line(output)}")
@@ -253,7 +253,7 @@ class EmbeddedPostgres:
         """
         folder = self.root / "run"
         if len(os.fsencode(folder / ".s.PGSQL.65535")) > _LONGEST_SOCKET_PATH:
-            folder = Path(tempfile.mkdtemp(prefix="trading-"))
+            folder = Path(tempfile.mkdtemp(prefix="trading-", dir="/tmp"))
         self._own_folder(folder)
         return folder
 
@@ -338,10 +338,12 @@ class EmbeddedPostgres:
         """Make sure that the server's account may enter `path`."""
         if (account := self._account()) is None:
             return
-        for folder in (path, *path.parents):
-            status = folder.stat()
+        for part in (path, *path.parents):
+            status = part.stat()
             if not status.st_mode & 0o001 and status.st_uid != account[0]:
-                raise UserError(f"{folder} is closed to the account that the database runs as: {remedy}")
+                raise UserError(
+                    f"{part} is closed to the account that the database runs as: run `chmod o+x {part}` or {remedy}"
+                )
 
     def _account(self) -> tuple[int, int] | None:
         """User and group of the server when we are root: those of existing data, else nobody's; None: our own."""
