@@ -12,7 +12,7 @@ from trading_pipelines.application.features import build_features
 from trading_pipelines.application.ingestion import ingest
 from trading_pipelines.application.leakcheck import check_features
 from trading_pipelines.application.prediction import explain, predict, record_outcomes
-from trading_pipelines.application.training import TrainingReport, train
+from trading_pipelines.application.training import TrainingReport, promote, train
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.modelling.spec import TrainingSpec
 from trading_pipelines.domain.simulation.spec import SimulatedMarketSpec
@@ -115,6 +115,49 @@ def test_each_bar_is_predicted_by_the_version_of_its_time(market: Connection) ->
     assert predict(market, "simulated", ["AVAXUSDT"], "15m", END - timedelta(days=9), END).rows == 0
 
 
+def test_version_of_another_feature_set_predicts_nothing(market: Connection) -> None:
+    _train(market)
+    market.execute("insert into feature_sets (definition_hash, names) values ('older', '{}')")
+    market.execute("update model_versions set feature_set_id = (select max(feature_set_id) from feature_sets)")
+    report = predict(market, "simulated", ["AVAXUSDT"], "15m", END - timedelta(days=1), END)
+    assert (report.rows, report.without_model) == (0, ("AVAXUSDT",))
+
+
+def test_other_recipe_has_to_beat_the_one_in_production(market: Connection) -> None:
+    _train(market)
+    market.execute("""update model_versions set metrics = metrics || '{"skill": 0.5}'""")
+    lenient = SPEC.model_copy(update={"min_skill": -1.0})
+    newer = train(market, "simulated", "AVAXUSDT", "15m", END, lenient)
+    assert newer.promoted, "the same recipe with newer data takes over"
+    market.execute("""update model_versions set metrics = metrics || '{"skill": 0.5}'""")
+    other = train(market, "simulated", "AVAXUSDT", "15m", END, lenient.model_copy(update={"num_leaves": 5}))
+    assert not other.promoted
+    assert f"{newer.model_id} has +50.00%" in other.verdict
+
+
+def test_older_version_is_promoted_again_to_roll_back(market: Connection) -> None:
+    older, newer = _train(market, END - timedelta(days=8)), _train(market, END - timedelta(days=4))
+    promote(market, older.model_id, END - timedelta(days=1), "the newer one lost money")
+    predict(market, "simulated", ["AVAXUSDT"], "15m", END - timedelta(days=3), END)
+    rows = market.execute("select model_id from predictions group by 1 order by min(ts)").fetchall()
+    assert rows == [(newer.model_id,), (older.model_id,)]
+
+
+def test_version_cannot_be_promoted_for_a_time_that_it_has_learnt_from(market: Connection) -> None:
+    version = _train(market).model_id
+    with pytest.raises(UserError, match=f"{version} has learnt from data up to 2025-05-28 00:00"):
+        promote(market, version, END - timedelta(days=5), "too early")
+    with pytest.raises(UserError, match="there is no model version nonsense"):
+        promote(market, "nonsense", END, "")
+
+
+def test_outcomes_do_not_wait_for_features_of_the_newest_candles(market: Connection) -> None:
+    _train(market)
+    predict(market, "simulated", ["AVAXUSDT"], "15m", END - timedelta(days=2), END)
+    market.execute("delete from features_15m where ts >= %s", (END - timedelta(hours=1),))
+    assert record_outcomes(market, "simulated", ["AVAXUSDT"], "15m", END, SPEC) > 150
+
+
 def test_outcomes_are_joined_once_they_are_known(market: Connection) -> None:
     _train(market)
     predict(market, "simulated", ["AVAXUSDT"], "15m", END - timedelta(days=2), END)
@@ -152,6 +195,13 @@ def test_day_built_alone_equals_the_day_built_with_all_others(market: Connection
     report = build_features(market, "simulated", SYMBOLS, "15m", day, day + timedelta(days=1))
     assert report.rows == 2 * 96
     assert check_features(market, "simulated", SYMBOLS, "15m", 20, 1, day, day + timedelta(days=1)).leaks == {}
+
+
+def test_bar_built_alone_as_it_closes_equals_the_batch_when_funding_is_settled(market: Connection) -> None:
+    closes = END - timedelta(days=2) + timedelta(hours=8)
+    build_features(market, "simulated", SYMBOLS, "15m", END - timedelta(days=3), END)
+    found = check_features(market, "simulated", SYMBOLS, "15m", 1, 1, closes - timedelta(minutes=15), closes)
+    assert (found.checked, found.leaks) == (2, {})
 
 
 def test_too_little_history_says_how_much_there_is(market: Connection) -> None:

@@ -2,15 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
 import psycopg
 
-from trading_pipelines.application.features import current_feature_set
-from trading_pipelines.application.training import label_range
+from trading_pipelines.application.features import current_feature_set, to_aware, to_naive
+from trading_pipelines.application.training import label_rows
 from trading_pipelines.domain.features import registry
 from trading_pipelines.domain.features.compute import FeatureMatrix
 from trading_pipelines.domain.market.timeframe import Timeframe
@@ -19,6 +18,10 @@ from trading_pipelines.domain.modelling.spec import TrainingSpec
 from trading_pipelines.store.repositories import features as feature_store
 from trading_pipelines.store.repositories import instruments, models, predictions
 from trading_pipelines.store.repositories.predictions import Prediction
+
+_MOST_CLASSIFIERS = 256
+_classifiers: dict[str, Classifier] = {}
+"""Parsed versions of this process by the hash of their artefact."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ def predict(
         matrix = feature_store.read_features(
             connection, instrument_id, set_id, timeframe, len(registry.NAMES), start, end
         )
-        new = list(_predictions(connection, instrument_id, timeframe, matrix))
+        new = list(_predictions(connection, instrument_id, timeframe, set_id, matrix))
         if len(new) < len(matrix.ts):
             without.append(symbol)
         with connection.cursor() as cursor:
@@ -78,9 +81,9 @@ def record_outcomes(
         matrix = feature_store.read_features(
             connection, instrument_id, set_id, timeframe, len(registry.NAMES), open_bars[0], as_of, as_of
         )
-        labels = label_range(connection, instrument_id, frame, matrix, open_bars[0], as_of, spec)
+        labels = label_rows(connection, instrument_id, frame, matrix, as_of, spec)
         known = [
-            (_utc(matrix.ts[i]), int(labels.value[i]), _utc(matrix.available_at[int(labels.end[i])]))
+            (to_aware(matrix.ts[i]), int(labels.value[i]), to_aware(labels.known_at[i]))
             for i in np.flatnonzero(labels.value >= 0).tolist()
         ]
         with connection.cursor() as cursor:
@@ -117,27 +120,26 @@ def explain(
 
 
 def load_classifier(connection: psycopg.Connection[Any], model_id: str) -> Classifier:
-    """The stored version, parsed once per process."""
-    return _parse(models.artefact(connection, model_id))
-
-
-@lru_cache(maxsize=64)
-def _parse(artefact: bytes) -> Classifier:
-    return Classifier.from_bytes(artefact)
+    """The stored version; one that this process has used before is not read again."""
+    sha256 = models.artefact_sha256(connection, model_id)
+    if sha256 not in _classifiers:
+        if len(_classifiers) >= _MOST_CLASSIFIERS:
+            _classifiers.clear()
+        _classifiers[sha256] = Classifier.from_bytes(models.artefact(connection, model_id))
+    return _classifiers[sha256]
 
 
 def _predictions(
-    connection: psycopg.Connection[Any], instrument_id: int, timeframe: str, matrix: FeatureMatrix
+    connection: psycopg.Connection[Any], instrument_id: int, timeframe: str, set_id: int, matrix: FeatureMatrix
 ) -> Iterator[Prediction]:
     """Cut the rows at the promotions; each stretch belongs to one version."""
     if len(matrix.ts) == 0:
         return
-    history = models.promotions(connection, instrument_id, timeframe, _utc(matrix.available_at[-1]) + timedelta(1))
-    if not history:
-        return
-    starts = np.searchsorted(matrix.available_at, [_naive(since) for since, _ in history])
-    for (_, model_id), first, last in zip(history, starts, [*starts[1:], len(matrix.ts)], strict=True):
-        if first < last:
+    until = to_aware(matrix.available_at[-1]) + timedelta(microseconds=1)
+    history = models.promotions(connection, instrument_id, timeframe, set_id, until)
+    starts = [int(np.searchsorted(matrix.available_at, to_naive(since))) for since, _ in history]
+    for (_, model_id), first, last in zip(history, starts, [*starts[1:], len(matrix.ts)], strict=False):
+        if model_id is not None and first < last:
             part = FeatureMatrix(matrix.ts[first:last], matrix.available_at[first:last], matrix.values[first:last])
             yield from _stretch(connection, instrument_id, timeframe, model_id, part)
 
@@ -149,17 +151,11 @@ def _stretch(
     probabilities = classifier.probability(_columns(matrix, classifier))
     for ts, available_at, p in zip(matrix.ts, matrix.available_at, probabilities.tolist(), strict=True):
         side = "LONG" if p >= 0.5 else "SHORT"
-        yield Prediction(instrument_id, timeframe, _utc(ts), model_id, _utc(available_at), p, max(p, 1 - p), side)
+        yield Prediction(
+            instrument_id, timeframe, to_aware(ts), model_id, to_aware(available_at), p, max(p, 1 - p), side
+        )
 
 
 def _columns(matrix: FeatureMatrix, classifier: Classifier) -> Any:
     """The classifier's columns of the stored rows, by name."""
     return matrix.values[:, [registry.NAMES.index(name) for name in classifier.features]]
-
-
-def _utc(moment: np.datetime64) -> datetime:
-    return moment.astype("datetime64[us]").item().replace(tzinfo=UTC)
-
-
-def _naive(moment: datetime) -> np.datetime64:
-    return np.datetime64(moment.astimezone(UTC).replace(tzinfo=None), "us")

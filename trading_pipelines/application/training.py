@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import psycopg
 
-from trading_pipelines.application.features import build_features, current_feature_set
+from trading_pipelines.application.features import build_features, current_feature_set, to_aware, to_naive
 from trading_pipelines.domain.features import registry
 from trading_pipelines.domain.features.compute import FeatureMatrix
-from trading_pipelines.domain.labeling.triple_barrier import Labels, label_bars
+from trading_pipelines.domain.labeling.triple_barrier import RowLabels, label_bars
 from trading_pipelines.domain.market.instrument import split_symbol
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.modelling import training
@@ -132,6 +132,23 @@ def train(
     )
 
 
+def promote(connection: psycopg.Connection[Any], model_id: str, effective_from: datetime, reason: str) -> None:
+    """Put a version into production from `effective_from` on, and commit; an older one to roll back.
+
+    Raises
+    ------
+    UserError
+        Unknown version, or a moment at which it did not exist: it has learnt from what came later.
+    """
+    version_row = models.find(connection, model_id)
+    if version_row is None:
+        raise UserError(f"there is no model version {model_id}: `trading train` makes one")
+    if effective_from < version_row.as_of:
+        raise UserError(f"{model_id} has learnt from data up to {version_row.as_of:%Y-%m-%d %H:%M}: promote it later")
+    models.promote(connection, version_row, effective_from, reason)
+    connection.commit()
+
+
 def load_training_data(
     connection: psycopg.Connection[Any],
     exchange: str,
@@ -159,7 +176,10 @@ def load_training_data(
         as_of,
         as_of,
     )
-    data = _label(connection, stored.instrument_id, frame, matrix, start, as_of, spec)
+    labels = label_rows(connection, stored.instrument_id, frame, matrix, as_of, spec)
+    inputs = training.model_inputs(registry.NAMES, registry.PRICE_SCALED, spec)
+    names = tuple(registry.NAMES[i] for i in inputs)
+    data = training.assemble(matrix.available_at, matrix.values[:, inputs], names, labels)
     if len(data) < training.MINIMUM_ROWS + spec.early_stopping_days * 1440 // frame.minutes:
         have = len(data) * frame.minutes / 1440
         raise UserError(
@@ -169,40 +189,34 @@ def load_training_data(
     return data
 
 
-def label_range(
+def label_rows(
     connection: psycopg.Connection[Any],
     instrument_id: int,
     timeframe: Timeframe,
     matrix: FeatureMatrix,
-    start: datetime,
     as_of: datetime,
     spec: TrainingSpec,
-) -> Labels:
-    """Labels of the bars of `matrix` from the candles that had closed at `as_of`."""
-    bars = candles.read_candles(connection, instrument_id, timeframe, start, as_of)
-    bars = bars[bars["ts"] + timeframe.delta <= as_of]
-    if len(bars) != len(matrix.ts):
-        raise UserError("features and candles do not match: run the features of that range again")
-    open_, high, low, close = (bars[c].to_numpy(dtype=np.float64) for c in ("open", "high", "low", "close"))
-    atr = matrix.values[:, registry.NAMES.index("atr_14")]
-    horizon = max(1, spec.label_horizon_minutes // timeframe.minutes)
-    return label_bars(open_, high, low, close, atr, spec.label_barrier_atr, horizon)
+) -> RowLabels:
+    """Labels of feature rows from the candles that had closed at `as_of`.
 
-
-def _label(
-    connection: psycopg.Connection[Any],
-    instrument_id: int,
-    timeframe: Timeframe,
-    matrix: FeatureMatrix,
-    start: datetime,
-    as_of: datetime,
-    spec: TrainingSpec,
-) -> TrainingData:
-    labels = label_range(connection, instrument_id, timeframe, matrix, start, as_of, spec)
-    inputs = [i for i, name in enumerate(registry.NAMES) if name not in registry.PRICE_SCALED]
-    warmed = ~np.isnan(matrix.values[:, registry.NAMES.index("ema_200_distance")])
-    names = tuple(registry.NAMES[i] for i in inputs)
-    return training.assemble(matrix.available_at, matrix.values[:, inputs], names, labels, warmed)
+    There may be candles whose features are not built yet: they belong to the path of earlier bars and have no label
+    themselves.
+    """
+    if len(matrix.ts) == 0:
+        return RowLabels.none()
+    bars = candles.read_candles(connection, instrument_id, timeframe, to_aware(matrix.ts[0]), as_of)
+    ts = bars["ts"].to_numpy("datetime64[us]")
+    closed = int(np.searchsorted(ts + np.timedelta64(timeframe.minutes, "m"), to_naive(as_of), side="right"))
+    rows = np.searchsorted(ts[:closed], matrix.ts)
+    if closed < len(matrix.ts) or not np.array_equal(ts[rows], matrix.ts):
+        raise UserError("there are features without candles: build the features of that range again")
+    open_, high, low, close = (bars[c].to_numpy(np.float64)[:closed] for c in ("open", "high", "low", "close"))
+    atr = np.full(closed, np.nan)
+    atr[rows] = matrix.values[:, registry.NAMES.index("atr_14")]
+    closes_at = ts[:closed] + np.timedelta64(timeframe.minutes, "m")
+    horizon = np.timedelta64(spec.label_horizon_minutes, "m")
+    labels = label_bars(closes_at, open_, high, low, close, atr, spec.label_barrier_atr, horizon)
+    return RowLabels.of(labels, closes_at, rows)
 
 
 def _evaluate(
@@ -226,7 +240,7 @@ def _evaluate(
             result = future.result()
             if result is not None:
                 window = (result.train_from, result.train_until, result.test_from, result.test_until)
-                a, b, c, d = (_utc(moment) for moment in window)
+                a, b, c, d = (to_aware(moment) for moment in window)
                 models.save_fold(connection, key, result.number, (a, b, c, d), asdict(result.metrics))
                 connection.commit()
                 results[result.number] = result.metrics
@@ -248,7 +262,7 @@ def _fit_version(
     key: str,
     metrics: Metrics | None,
 ) -> ModelVersion:
-    classifier = training.fit_final(data, _naive(as_of), spec)
+    classifier = training.fit_final(data, to_naive(as_of), spec)
     if classifier is None:
         raise UserError(f"{symbol}: too few labelled bars before {as_of:%Y-%m-%d} to train: ingest more history")
     artefact = classifier.to_bytes()
@@ -268,7 +282,7 @@ def _fit_version(
         connection,
         version_row,
         spec=spec.model_dump(mode="json"),
-        train_from=_utc(data.known_at[0]),
+        train_from=to_aware(data.known_at[0]),
         artefact=artefact,
         code_version=version("trading-pipelines"),
     )
@@ -278,18 +292,53 @@ def _fit_version(
 def _promote_if_earned(
     connection: psycopg.Connection[Any], version_row: ModelVersion, spec: TrainingSpec, force: bool
 ) -> tuple[bool, str]:
-    """Promote a version that was better than its baseline out of sample, from its as-of time on."""
+    """Promote a version that was good enough out of sample, from its as-of time on."""
     current = models.in_production(connection, version_row.instrument_id, version_row.timeframe, version_row.as_of)
     if current is not None and current.model_id == version_row.model_id:
         return True, "in production already"
-    skill = version_row.metrics.get("skill")
-    found = "no fold could be judged" if skill is None else f"log loss {skill:+.2%} better than the base rate"
-    earned = skill is not None and skill >= spec.min_skill
-    if not earned and not force:
-        return False, f"not promoted: {found} out of sample, wanted {spec.min_skill:+.2%}"
-    reason = f"{found} out of sample" + ("" if earned else ", promoted all the same because it was asked for")
+    refusal = _refusal(connection, version_row, current, spec)
+    if refusal is None:
+        reason = _described(version_row)
+    elif force:
+        reason = f"{refusal}; promoted all the same because it was asked for"
+    else:
+        return False, f"not promoted: {refusal}"
     models.promote(connection, version_row, version_row.as_of, reason)
     return True, f"promoted: {reason}"
+
+
+def _refusal(
+    connection: psycopg.Connection[Any], candidate: ModelVersion, current: ModelVersion | None, spec: TrainingSpec
+) -> str | None:
+    """Why a version does not belong into production, None if it does.
+
+    It has to be better than the base rate. The same recipe with newer data then simply takes over; another recipe has
+    to be better than the one in production on top, each judged by its own out-of-sample folds.
+    """
+    skill = _skill(candidate)
+    if skill is None:
+        return "no fold could be judged out of sample"
+    if skill < spec.min_skill:
+        return f"{_described(candidate)}, wanted {spec.min_skill:+.2%}"
+    rival = None if current is None else _skill(current)
+    if current is None or rival is None or skill >= rival + spec.min_improvement:
+        return None
+    if _recipe(models.spec_of(connection, current.model_id)) == _recipe(spec.model_dump(mode="json")):
+        return None
+    return f"{_described(candidate)}, {current.model_id} has {rival:+.2%}, wanted {spec.min_improvement:.2%} more"
+
+
+def _skill(version_row: ModelVersion) -> float | None:
+    return version_row.metrics.get("skill")
+
+
+def _described(version_row: ModelVersion) -> str:
+    return f"log loss {_skill(version_row):+.2%} better than the base rate out of sample"
+
+
+def _recipe(spec: dict[str, Any]) -> dict[str, Any]:
+    """What of a spec shapes the model, and not how it is computed or judged."""
+    return {k: v for k, v in spec.items() if k not in ("processes", "min_skill", "min_improvement")}
 
 
 def _free_id(connection: psycopg.Connection[Any], symbol: str, timeframe: str, as_of: datetime, key: str) -> str:
@@ -311,11 +360,3 @@ def _training_key(
         data.sha256,
     ]
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-
-
-def _utc(moment: np.datetime64) -> datetime:
-    return moment.astype("datetime64[us]").item().replace(tzinfo=UTC)
-
-
-def _naive(moment: datetime) -> np.datetime64:
-    return np.datetime64(moment.astimezone(UTC).replace(tzinfo=None), "us")

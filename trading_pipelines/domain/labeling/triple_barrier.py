@@ -4,12 +4,18 @@ Method: López de Prado, *Advances in Financial Machine Learning* (2018), chapte
 """
 
 from dataclasses import dataclass
+from typing import Any, cast
 
+import numba
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 Floats = npt.NDArray[np.float64]
+Times = npt.NDArray[np.datetime64]
+
+
+def _compiled(function: Any) -> Any:
+    return cast(Any, numba).njit(function, cache=True)  # numba is untyped
 
 
 @dataclass(frozen=True)
@@ -28,21 +34,70 @@ class Labels:
     end: npt.NDArray[np.int64]
 
 
+@dataclass(frozen=True)
+class RowLabels:
+    """Labels of chosen bars, as rows to learn from or to judge by.
+
+    Attributes
+    ----------
+    value : array of int8
+        As in `Labels`.
+    known_at : array of datetime64
+        When the label was known; NaT where it is not.
+    weight : array of float
+        Uniqueness among the labels of all bars, 0 to 1.
+    """
+
+    value: npt.NDArray[np.int8]
+    known_at: Times
+    weight: Floats
+
+    @classmethod
+    def of(cls, labels: Labels, closes_at: Times, rows: npt.NDArray[np.int64]) -> "RowLabels":
+        """Take the given bars' labels; `closes_at` is that of all bars."""
+        end = labels.end[rows]
+        known_at = np.where(end >= 0, closes_at[np.maximum(end, 0)], np.datetime64("NaT"))
+        return cls(labels.value[rows], known_at, uniqueness_weights(labels.end)[rows])
+
+    @classmethod
+    def none(cls) -> "RowLabels":
+        """No rows."""
+        return cls(np.empty(0, dtype=np.int8), np.empty(0, dtype="datetime64[us]"), np.empty(0))
+
+
 def label_bars(
-    open_: Floats, high: Floats, low: Floats, close: Floats, atr: Floats, barrier_atr: float, horizon: int
+    closes_at: Times,
+    open_: Floats,
+    high: Floats,
+    low: Floats,
+    close: Floats,
+    atr: Floats,
+    barrier_atr: float,
+    horizon: np.timedelta64,
 ) -> Labels:
     """Label every bar by what follows it.
 
     Both barriers lie `barrier_atr` x ATR from the close. The path starts at the next bar. When both are touched in one
-    bar, the one nearer to its open counts as first. After `horizon` bars without a touch the return's sign decides.
+    bar, the one nearer to its open counts as first. Without a touch, the sign of the return decides at the last bar
+    that closes within `horizon`. Where bars are missing there, the label is known with the next bar that exists; a bar
+    that nothing follows within the horizon has none.
     """
-    value, end = _label(open_, high, low, close, atr, barrier_atr, horizon)
+    minutes = closes_at.astype("datetime64[m]").astype(np.int64)
+    length = int(horizon / np.timedelta64(1, "m"))
+    value, end = _label(minutes, open_, high, low, close, atr, barrier_atr, length)
     return Labels(value, end)
 
 
-@njit(cache=True)
+@_compiled
 def _label(
-    open_: Floats, high: Floats, low: Floats, close: Floats, atr: Floats, barrier_atr: float, horizon: int
+    minutes: npt.NDArray[np.int64],
+    open_: Floats,
+    high: Floats,
+    low: Floats,
+    close: Floats,
+    atr: Floats,
+    barrier_atr: float,
+    horizon: int,
 ) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int64]]:
     n = len(close)
     value = np.full(n, -1, dtype=np.int8)
@@ -51,19 +106,25 @@ def _label(
         if not atr[i] > 0.0:
             continue
         upper, lower = close[i] + barrier_atr * atr[i], close[i] - barrier_atr * atr[i]
-        for j in range(i + 1, min(i + horizon, n - 1) + 1):
+        limit = minutes[i] + horizon
+        for j in range(i + 1, n):
+            if minutes[j] > limit:
+                if j > i + 1:
+                    value[i], end[i] = (1 if close[j - 1] > close[i] else 0), j
+                break
             up, down = high[j] >= upper, low[j] <= lower
+            if up and down:
+                up = upper - open_[j] <= open_[j] - lower
             if up or down:
-                if up and down:
-                    up = upper - open_[j] <= open_[j] - lower
                 value[i], end[i] = (1 if up else 0), j
                 break
-            if j == i + horizon:
+            if minutes[j] == limit:
                 value[i], end[i] = (1 if close[j] > close[i] else 0), j
+                break
     return value, end
 
 
-@njit(cache=True)
+@_compiled
 def uniqueness_weights(end: npt.NDArray[np.int64]) -> Floats:
     """Mean over a label's life of one over the number of labels alive; 0 for unknown labels.
 

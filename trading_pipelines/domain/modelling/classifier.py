@@ -97,8 +97,7 @@ def fit(train: Samples, inner: Samples, features: tuple[str, ...], spec: Trainin
     The calibration has one parameter only: with a few thousand noisy, overlapping samples the steps of an isotonic
     regression are noise. Where the booster has found nothing the probability becomes 0.5.
     """
-    import lightgbm
-
+    lightgbm = _lightgbm()
     data = lightgbm.Dataset(
         train.features, train.labels, weight=train.weights, feature_name=list(features), free_raw_data=True
     )
@@ -153,11 +152,15 @@ def _parameters(spec: TrainingSpec) -> dict[str, Any]:
     }
 
 
-@lru_cache(maxsize=64)
-def _booster(model: str) -> Any:
+def _lightgbm() -> Any:
     import lightgbm
 
-    return lightgbm.Booster(model_str=model)
+    return lightgbm
+
+
+@lru_cache(maxsize=64)
+def _booster(model: str) -> Any:
+    return _lightgbm().Booster(model_str=model)
 
 
 def _sigmoid(x: Floats) -> Floats:

@@ -3,6 +3,7 @@
 # pyright: basic
 # scikit-learn ships no types.
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,8 @@ import numpy.typing as npt
 from sklearn.metrics import log_loss, roc_auc_score
 
 Floats = npt.NDArray[np.float64]
+Reliability = Sequence[Sequence[float]]
+BIN_WIDTH = 0.02
 
 
 @dataclass(frozen=True)
@@ -25,11 +28,14 @@ class Metrics:
     brier : float
         Mean squared error of the probability.
     calibration_error : float
-        Mean gap between predicted and observed frequency over ten equally filled bins, weighted by size.
+        Mean gap between predicted and observed frequency over bins of two per cent, weighted by size.
     precision : float or None
         Share of right sides among predictions with a confidence of at least the threshold; None without any.
     coverage : float
         Share of predictions that reach the threshold.
+    reliability : sequence
+        Per bin of two per cent that occurred: its number, samples, sum of probabilities, sum of labels. Those of
+        several folds add up, which their calibration errors do not.
     """
 
     samples: int
@@ -40,6 +46,7 @@ class Metrics:
     calibration_error: float
     precision: float | None
     coverage: float
+    reliability: Reliability
 
     @property
     def skill(self) -> float:
@@ -53,19 +60,36 @@ def measure(probability: Floats, labels: npt.NDArray[np.int8], base_rate: float,
     constant = np.full(len(labels), np.clip(base_rate, 1e-6, 1 - 1e-6))
     confident = np.maximum(probability, 1 - probability) >= threshold
     right = (probability >= 0.5) == (labels == 1)
+    reliability = _reliability(probability, labels)
     return Metrics(
         samples=len(labels),
         auc=float(roc_auc_score(labels, probability)) if len(np.unique(labels)) == 2 else None,
         log_loss=float(log_loss(labels, clipped, labels=[0, 1])),
         baseline_log_loss=float(log_loss(labels, constant, labels=[0, 1])),
         brier=float(np.mean((probability - labels) ** 2)),
-        calibration_error=_calibration_error(probability, labels),
+        calibration_error=calibration_error(reliability),
         precision=float(right[confident].mean()) if confident.any() else None,
         coverage=float(confident.mean()),
+        reliability=reliability,
     )
 
 
-def _calibration_error(probability: Floats, labels: npt.NDArray[np.int8], bins: int = 10) -> float:
-    groups = np.array_split(np.argsort(probability, kind="stable"), min(bins, len(labels)))
-    gaps = [abs(probability[g].mean() - labels[g].mean()) * len(g) for g in groups]
-    return float(sum(gaps) / len(labels))
+def add_up(parts: Iterable[Reliability]) -> Reliability:
+    """The bins of several folds together."""
+    total: dict[int, list[float]] = {}
+    for number, *sums in (row for part in parts for row in part):
+        known = total.setdefault(int(number), [0.0, 0.0, 0.0])
+        total[int(number)] = [a + b for a, b in zip(known, sums, strict=True)]
+    return [[number, *total[number]] for number in sorted(total)]
+
+
+def calibration_error(reliability: Reliability) -> float:
+    """Mean gap between predicted and observed frequency, weighted by the samples of a bin."""
+    samples = sum(row[1] for row in reliability)
+    return sum(abs(predicted - observed) for _, _, predicted, observed in reliability) / samples if samples else 0.0
+
+
+def _reliability(probability: Floats, labels: npt.NDArray[np.int8]) -> Reliability:
+    bins = np.floor(probability / BIN_WIDTH).astype(np.int64)
+    rows = ((number, bins == number) for number in np.unique(bins).tolist())
+    return [[n, int(m.sum()), float(probability[m].sum()), float(labels[m].sum())] for n, m in rows]

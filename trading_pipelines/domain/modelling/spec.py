@@ -22,6 +22,9 @@ class TrainingSpec(BaseModel):
     """Time after the label horizon that stays out of training as well."""
     early_stopping_days: int = Field(default=21, ge=2)
     """Tail of the training window used for early stopping and calibration."""
+    excluded_features: tuple[str, ...] = ("d1_*", "h4_*", "funding_rate", "week_*")
+    """Patterns of features that are no input of the model. These hardly change while a label lives, so a booster learns
+    from them which week it is in, and what the price did in it."""
     num_boost_round: int = Field(default=150, ge=1)
     early_stopping_rounds: int = Field(default=20, ge=1)
     learning_rate: float = Field(default=0.1, gt=0, le=1)
@@ -32,6 +35,8 @@ class TrainingSpec(BaseModel):
     lambda_l2: float = Field(default=10.0, ge=0)
     min_skill: float = Field(default=0.0, ge=-1, lt=1)
     """A version goes into production when its out-of-sample log loss is below the base rate's by this share."""
+    min_improvement: float = Field(default=0.0005, ge=0, lt=1)
+    """A version of another recipe than the one in production has to be better than that one by this much as well."""
     confidence_threshold: float = Field(default=0.52, ge=0.5, lt=1)
     """Confidence from which predictions count for precision and coverage."""
     seed: int = 7

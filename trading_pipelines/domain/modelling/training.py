@@ -1,14 +1,16 @@
 """One training: which rows may be learnt from, what each fold gives, and the final fit."""
 
 import hashlib
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
+from fnmatch import fnmatch
 
 import numpy as np
 import numpy.typing as npt
 
-from trading_pipelines.domain.labeling.triple_barrier import Labels, uniqueness_weights
+from trading_pipelines.domain.labeling.triple_barrier import RowLabels
 from trading_pipelines.domain.modelling.classifier import Classifier, Samples, fit
-from trading_pipelines.domain.modelling.metrics import Metrics, measure
+from trading_pipelines.domain.modelling.metrics import Metrics, add_up, calibration_error, measure
 from trading_pipelines.domain.modelling.spec import TrainingSpec
 from trading_pipelines.domain.validation.walk_forward import Fold, WalkForward, training_window
 
@@ -58,18 +60,20 @@ class FoldResult:
     metrics: Metrics
 
 
-def assemble(
-    known_at: Times, features: Floats, names: tuple[str, ...], labels: Labels, required: npt.NDArray[np.bool_]
-) -> TrainingData:
-    """Keep the rows that have a label and are `required` (warmed up), with their uniqueness weights."""
-    keep = (labels.value >= 0) & required
-    weights = uniqueness_weights(labels.end)
-    return TrainingData(
-        known_at[keep],
-        known_at[labels.end[keep]],
-        Samples(features[keep], labels.value[keep], weights[keep]),
-        names,
-    )
+def model_inputs(names: Sequence[str], price_scaled: Set[str], spec: TrainingSpec) -> list[int]:
+    """Columns to learn from: those that no pattern of the spec leaves out and that name no price level."""
+    return [
+        i
+        for i, name in enumerate(names)
+        if name not in price_scaled and not any(fnmatch(name, pattern) for pattern in spec.excluded_features)
+    ]
+
+
+def assemble(known_at: Times, features: Floats, names: tuple[str, ...], labels: RowLabels) -> TrainingData:
+    """Keep the rows that have a label; what is still warming up is NaN, which the booster knows how to take."""
+    keep = labels.value >= 0
+    samples = Samples(features[keep], labels.value[keep], labels.weight[keep])
+    return TrainingData(known_at[keep], labels.known_at[keep], samples, names)
 
 
 def splitter(spec: TrainingSpec) -> WalkForward:
@@ -106,8 +110,12 @@ def fit_final(data: TrainingData, as_of: np.datetime64, spec: TrainingSpec) -> C
 
 
 def pool(results: list[Metrics]) -> Metrics:
-    """Metrics over several folds: means weighted by samples, precision by the samples it was taken over."""
+    """Metrics over several folds: means weighted by samples, precision by the samples it was taken over.
+
+    The area under the curve is the mean of the folds': scores of different models are not on one scale.
+    """
     samples = sum(m.samples for m in results)
+    reliability = add_up(m.reliability for m in results)
 
     def mean(values: list[tuple[float | None, float]]) -> float | None:
         known = [(v, w) for v, w in values if v is not None and w > 0]
@@ -122,9 +130,10 @@ def pool(results: list[Metrics]) -> Metrics:
         log_loss=average("log_loss"),
         baseline_log_loss=average("baseline_log_loss"),
         brier=average("brier"),
-        calibration_error=average("calibration_error"),
+        calibration_error=calibration_error(reliability),
         precision=mean([(m.precision, m.coverage * m.samples) for m in results]),
         coverage=average("coverage"),
+        reliability=reliability,
     )
 
 

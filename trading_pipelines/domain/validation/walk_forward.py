@@ -4,7 +4,7 @@ A training sample whose label ends inside or after the test window would tell th
 embargo keeps a further stretch before the test window out, because neighbouring bars resemble each other.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,6 +57,32 @@ class WalkForward:
             test = (ts > test_start) & (ts <= test_end)
             train = training_window(ts, label_end, test_start, self.train, self.embargo)
             yield Fold(number, np.flatnonzero(train), np.flatnonzero(test))
+
+
+@dataclass(frozen=True)
+class TimedFolds:
+    """The splits of one data set, as scikit-learn's `cv` argument takes them.
+
+    Attributes
+    ----------
+    ts, label_end : array of datetime64
+        As in `WalkForward.split`, one per row of the data.
+    """
+
+    walk_forward: WalkForward
+    ts: Times
+    label_end: Times
+
+    def split(self, X: Sized, y: object = None, groups: object = None) -> Iterator[tuple[Indices, Indices]]:  # noqa: N803  # scikit-learn's name
+        """Yield training and test rows; `ValueError` when `X` has another number of rows."""
+        if len(X) != len(self.ts):
+            raise ValueError(f"{len(X)} rows, but times of {len(self.ts)}")
+        for fold in self.walk_forward.split(self.ts, self.label_end):
+            yield fold.train, fold.test
+
+    def get_n_splits(self, X: object = None, y: object = None, groups: object = None) -> int:  # noqa: N803  # as above
+        """Number of splits."""
+        return self.walk_forward.folds
 
 
 def training_window(

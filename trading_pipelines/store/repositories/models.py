@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any, LiteralString
 
 import psycopg
+from psycopg import sql
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
@@ -53,26 +54,38 @@ def in_production(
 
 
 def promotions(
-    connection: psycopg.Connection[Any], instrument_id: int, timeframe: str, before: datetime
-) -> list[tuple[datetime, str]]:
-    """When each version came into production, ascending; of several at one moment the newest counts."""
+    connection: psycopg.Connection[Any], instrument_id: int, timeframe: str, feature_set_id: int, before: datetime
+) -> list[tuple[datetime, str | None]]:
+    """When each version came into production, ascending; of several at one moment the newest counts.
+
+    A version that was trained on another feature set cannot read today's rows: it is in production and None here.
+    """
     rows = connection.execute(
         """
-        select distinct on (effective_from) effective_from, model_id from model_promotions
-        where instrument_id = %s and timeframe = %s and effective_from < %s
-        order by effective_from, promotion_id desc
+        select distinct on (p.effective_from)
+               p.effective_from, case when m.feature_set_id = %(features)s then m.model_id end
+        from model_promotions p join model_versions m using (model_id)
+        where p.instrument_id = %(instrument)s and p.timeframe = %(timeframe)s and p.effective_from < %(before)s
+        order by p.effective_from, p.promotion_id desc
         """,
-        (instrument_id, timeframe, before),
+        {"instrument": instrument_id, "timeframe": timeframe, "features": feature_set_id, "before": before},
     )
     return [(effective_from, model_id) for effective_from, model_id in rows]
 
 
+def spec_of(connection: psycopg.Connection[Any], model_id: str) -> dict[str, Any]:
+    """The recipe that a version was trained with; `LookupError` for an unknown id."""
+    return _column(connection, model_id, "spec")
+
+
+def artefact_sha256(connection: psycopg.Connection[Any], model_id: str) -> str:
+    """Hash of the stored artefact; `LookupError` for an unknown id."""
+    return _column(connection, model_id, "artefact_sha256")
+
+
 def artefact(connection: psycopg.Connection[Any], model_id: str) -> bytes:
     """The stored artefact; `LookupError` for an unknown id."""
-    row = connection.execute("select artefact from model_versions where model_id = %s", (model_id,)).fetchone()
-    if row is None:
-        raise LookupError(f"no model version {model_id}")
-    return bytes(row[0])
+    return bytes(_column(connection, model_id, "artefact"))
 
 
 def insert(
@@ -137,3 +150,11 @@ def saved_folds(connection: psycopg.Connection[Any], training_key: str) -> dict[
 def _one(connection: psycopg.Connection[Any], query: LiteralString, arguments: tuple[Any, ...]) -> ModelVersion | None:
     with connection.cursor(row_factory=class_row(ModelVersion)) as cursor:
         return cursor.execute(query, arguments).fetchone()
+
+
+def _column(connection: psycopg.Connection[Any], model_id: str, name: str) -> Any:
+    query = sql.SQL("select {} from model_versions where model_id = %s").format(sql.Identifier(name))
+    row = connection.execute(query, (model_id,)).fetchone()
+    if row is None:
+        raise LookupError(f"no model version {model_id}")
+    return row[0]
