@@ -9,7 +9,9 @@ from uuid import UUID, uuid4
 import dagster as dg
 import pytest
 
+from trading_pipelines.application.features import current_feature_set
 from trading_pipelines.application.sessions import paper_session
+from trading_pipelines.domain.features import registry
 from trading_pipelines.domain.market.instrument import Instrument, MarketKind
 from trading_pipelines.resources.platform import ClockResource, DatabaseResource
 from trading_pipelines.settings import settings
@@ -70,7 +72,7 @@ class Books:
 
     def insert(self, table: str, **values: object) -> None:
         """Write one row and commit."""
-        names, marks = ", ".join(values), ", ".join(["%s"] * len(values))
+        names, marks = ", ".join(f'"{name}"' for name in values), ", ".join(["%s"] * len(values))
         self.connection.execute(f"insert into {table} ({names}) values ({marks})", list(values.values()))
         self.connection.commit()
 
@@ -103,6 +105,23 @@ class Books:
         }
         self.insert("signals", **key, **{**signal, **changes})
         return UUID(str(signal["signal_id"]))
+
+    def feature_row(self, ts: datetime, *, symbol: str = "BTCUSDT", value: float = 1.0) -> None:
+        """A row of the current feature set for a 15m bar."""
+        set_id = current_feature_set(self.connection)
+        self.insert(
+            "features_15m",
+            **{"instrument_id": self.ids[symbol], "feature_set_id": set_id, "ts": ts},
+            **{"available_at": ts + timedelta(minutes=15), "values": [value] * len(registry.NAMES)},
+        )
+
+    def decide(self, ts: datetime, *, symbol: str = "BTCUSDT") -> None:
+        """A stored rejection."""
+        self.insert(
+            "decisions",
+            **{"session_id": self.session_id, "instrument_id": self.ids[symbol], "timeframe": "15m", "ts": ts},
+            **{"decided_at": ts, "outcome": "REJECTED", "reason": "confidence", "gates": "[]"},
+        )
 
     def set_signal_status(self, signal_id: UUID, status: str) -> None:
         """Move a signal on, as the order path would."""

@@ -10,6 +10,7 @@ import dagster as dg
 import pytest
 
 from trading_pipelines.defs.execution.checks import orders_once
+from trading_pipelines.defs.features.checks import features_finite
 from trading_pipelines.defs.market_data.checks import (
     candles_complete,
     candles_fresh,
@@ -19,6 +20,7 @@ from trading_pipelines.defs.market_data.checks import (
 from trading_pipelines.defs.models.checks import predictions_within_bounds
 from trading_pipelines.defs.portfolio.checks import equity_identity, positions_protected
 from trading_pipelines.defs.signals.checks import founded, prices_in_order
+from trading_pipelines.domain.features import registry
 from trading_pipelines.resources.platform import ClockResource, SourceResource
 
 FIVE_MINUTES = timedelta(minutes=5)
@@ -155,6 +157,36 @@ def test_funding_rate_that_is_a_percentage_is_found(
 ) -> None:
     books.insert("funding_rates", instrument_id=books.ids["BTCUSDT"], ts=bar, rate=rate, available_at=bar)
     assert evaluate(funding_valid)["funding_rates"].passed is passed
+
+
+def test_feature_without_a_number_is_found_once_the_symbol_is_warm(
+    books: Any, evaluate: Evaluate, bar: datetime
+) -> None:
+    opened = bar - timedelta(minutes=10)
+    books.feature_row(opened, value=float("nan"))
+    books.candle(opened - timedelta(days=3), table="ohlcv_15m")
+    assert evaluate(features_finite)["features_15m"].passed
+    books.candle(opened - timedelta(days=40), table="ohlcv_15m")
+    result = evaluate(features_finite)["features_15m"]
+    assert not result.passed
+    assert result.severity is dg.AssetCheckSeverity.ERROR
+    assert "BTCUSDT atr_14" in str(result.metadata["rows_without_a_number"].value)
+
+
+def test_hole_in_another_series_is_a_warning_and_its_absence_is_not(
+    books: Any, evaluate: Evaluate, bar: datetime
+) -> None:
+    books.candle(bar - timedelta(days=40), table="ohlcv_15m")
+    funding = registry.NAMES.index("funding_rate") + 1
+    for opened in (bar - timedelta(minutes=10), bar - timedelta(minutes=25)):
+        books.feature_row(opened)
+    books.connection.execute(f"update features_15m set values[{funding}] = 'NaN'")
+    books.connection.commit()
+    assert evaluate(features_finite)["features_15m"].passed
+    books.feature_row(bar - timedelta(minutes=40))
+    result = evaluate(features_finite)["features_15m"]
+    assert not result.passed
+    assert result.severity is dg.AssetCheckSeverity.WARN
 
 
 @pytest.mark.parametrize(

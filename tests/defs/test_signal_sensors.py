@@ -1,6 +1,6 @@
 """From what is stored to the runs that are asked for, over several ticks on a real database."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -10,10 +10,14 @@ from trading_pipelines.definitions import defs
 from trading_pipelines.defs.execution.jobs import signal_execution_job
 from trading_pipelines.defs.execution.schedules import signal_execution_schedule
 from trading_pipelines.defs.execution.sensors import signal_execution_sensor
+from trading_pipelines.defs.market_data.jobs import market_data_job
 from trading_pipelines.defs.signals.jobs import signal_emission_job
+from trading_pipelines.defs.signals.sensors import signal_emission_sensor
 from trading_pipelines.domain.execution.session import SessionStatus
 from trading_pipelines.resources.platform import ClockResource
 from trading_pipelines.store.repositories import sessions
+
+BAR = timedelta(minutes=15)
 
 
 class Daemon:
@@ -44,16 +48,101 @@ class Daemon:
         ]
 
     def finish(self, run: dg.DagsterRun, *, failed: bool = False) -> None:
-        """End a run as its worker would."""
+        """End a run as its worker would, an hour before what the test's clock shows."""
         kind = dg.DagsterEventType.RUN_FAILURE if failed else dg.DagsterEventType.RUN_SUCCESS
+        ended_at = self.resources["clock"].now() - timedelta(hours=1)
         self.instance.report_dagster_event(
-            dg.DagsterEvent(event_type_value=kind.value, job_name=run.job_name), run.run_id
+            dg.DagsterEvent(event_type_value=kind.value, job_name=run.job_name),
+            run.run_id,
+            timestamp=ended_at.timestamp(),
         )
 
 
 @pytest.fixture
 def execution(instance: dg.DagsterInstance, resources: dict[str, Any]) -> Daemon:
     return Daemon(signal_execution_sensor, instance, resources)
+
+
+@pytest.fixture
+def emission(instance: dg.DagsterInstance, resources: dict[str, Any]) -> Daemon:
+    return Daemon(signal_emission_sensor, instance, resources)
+
+
+@pytest.fixture
+def bar(clock: ClockResource) -> datetime:
+    """Open time of the newest closed 15m bar."""
+    return clock.now().replace(minute=0) - BAR
+
+
+def test_without_features_nothing_is_emitted(books: Any, emission: Daemon) -> None:
+    assert emission.tick() == []
+
+
+def test_emission_is_requested_once_per_bar_and_not_again_when_decided(
+    books: Any, emission: Daemon, bar: datetime
+) -> None:
+    books.feature_row(bar, symbol="BTCUSDT")
+    books.feature_row(bar, symbol="ETHUSDT")
+    (run,) = emission.tick()
+    assert run.job_name == signal_emission_job.name
+    assert emission.tick() == []
+    assert emission.cursor is None
+    books.decide(bar, symbol="BTCUSDT")
+    books.decide(bar, symbol="ETHUSDT")
+    emission.finish(run)
+    assert emission.tick() == []
+    assert emission.run_keys == [f"paper:{bar.isoformat()}"]
+
+
+def test_next_bar_is_requested_when_it_has_features(books: Any, emission: Daemon, bar: datetime) -> None:
+    books.feature_row(bar - BAR)
+    (run,) = emission.tick()
+    books.decide(bar - BAR)
+    emission.finish(run)
+    assert emission.tick() == []
+    books.feature_row(bar)
+    (run,) = emission.tick()
+    assert emission.run_keys[-1] == f"paper:{bar.isoformat()}"
+
+
+def test_bars_missed_during_a_pause_are_decided_by_one_run(books: Any, emission: Daemon, bar: datetime) -> None:
+    for bars_ago in range(4):
+        books.feature_row(bar - bars_ago * BAR)
+    assert len(emission.tick()) == 1
+    assert emission.run_keys == [f"paper:{bar.isoformat()}"]
+
+
+def test_failed_emission_is_retried_with_a_fresh_run_key(books: Any, emission: Daemon, bar: datetime) -> None:
+    books.feature_row(bar)
+    (run,) = emission.tick()
+    emission.finish(run, failed=True)
+    assert len(emission.tick()) == 1
+    assert emission.run_keys[1] == f"paper:{bar.isoformat()}:retry-1"
+    assert emission.cursor is None
+
+
+def test_bar_too_old_for_a_valid_signal_is_not_requested(books: Any, emission: Daemon, bar: datetime) -> None:
+    books.feature_row(bar - timedelta(hours=6))
+    assert emission.tick() == []
+
+
+def test_paused_session_decides_nothing(books: Any, emission: Daemon, bar: datetime) -> None:
+    books.feature_row(bar)
+    sessions.set_status(books.connection, books.session_id, SessionStatus.PAUSED)
+    books.connection.commit()
+    assert emission.tick() == []
+
+
+def test_emission_waits_until_the_market_data_run_has_made_its_predictions(
+    books: Any, emission: Daemon, bar: datetime
+) -> None:
+    update = emission.instance.create_run_for_job(
+        defs.resolve_job_def(market_data_job.name), status=dg.DagsterRunStatus.STARTED
+    )
+    books.feature_row(bar)
+    assert emission.tick() == []
+    emission.finish(update)
+    assert len(emission.tick()) == 1
 
 
 def test_without_signals_nothing_is_executed(books: Any, execution: Daemon) -> None:
@@ -79,22 +168,15 @@ def test_all_signals_of_one_emission_go_into_one_run(books: Any, execution: Daem
     assert len(execution.tick()) == 1
 
 
-def test_failed_execution_is_retried_with_a_fresh_run_key(
-    books: Any,
-    instance: dg.DagsterInstance,
-    resources: dict[str, Any],
-    clock: ClockResource,
-    execution: Daemon,
-) -> None:
-    books.signal(clock.now())
+def test_failed_execution_is_retried_with_a_fresh_run_key(books: Any, execution: Daemon, clock: ClockResource) -> None:
+    signal = books.signal(clock.now())
     (run,) = execution.tick()
     execution.finish(run, failed=True)
-    # Runs end on the wall clock, which is past the standing one: the pause between attempts is over.
-    execution.resources["clock"] = type(clock)(shows="2100-01-01T00:00:00+00:00")
-    books.connection.execute("update signals set valid_until = 'infinity'")
-    books.connection.commit()
-    assert len(execution.tick()) == 1
+    (second,) = execution.tick()
     assert execution.run_keys[1] == f"{execution.run_keys[0]}:retry-1"
+    books.set_signal_status(signal, "EXECUTED")
+    execution.finish(second)
+    assert execution.tick() == []
 
 
 def test_signal_that_still_waits_after_a_successful_run_is_left_to_the_schedule(

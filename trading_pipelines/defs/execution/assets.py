@@ -9,7 +9,6 @@ from collections.abc import Iterator
 import dagster as dg
 
 from trading_pipelines.defs.failures import user_errors
-from trading_pipelines.defs.market_data.assets import BASE_TABLE
 from trading_pipelines.defs.tables import table_rows, table_spec
 from trading_pipelines.resources.platform import (
     ClockResource,
@@ -32,7 +31,7 @@ FILLS = table_spec(
     group="execution",
     owner=OWNER,
     description="Executions reported by the exchange, with fee, price before slippage and result.",
-    deps=["orders", BASE_TABLE],
+    deps=["orders"],
 )
 POSITIONS = table_spec(
     "positions",

@@ -14,6 +14,7 @@ from trading_pipelines.resources.platform import ClockResource, DatabaseResource
 
 @dg.schedule(
     job=signal_execution_job,
+    description="Signals that are still active, for example after an outage of the exchange.",
     cron_schedule="3-59/5 * * * *",
     default_status=dg.DefaultScheduleStatus.RUNNING,
 )

@@ -16,6 +16,7 @@ from trading_pipelines.settings import settings
 
 @dg.sensor(
     job=signal_execution_job,
+    description="Executes new signals within seconds, and tries again a few times when that fails.",
     minimum_interval_seconds=settings().orchestration.sensor_interval_seconds,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )

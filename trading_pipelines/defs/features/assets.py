@@ -24,7 +24,7 @@ SPEC = table_spec(
         f"Indicators of every closed {settings().signal_timeframe} bar, computed from nothing that was not "
         "known at its close; one array per bar in the order of `feature_sets.names`."
     ),
-    deps=[BASE_TABLE, *DERIVED_TABLES],
+    deps=[BASE_TABLE, *DERIVED_TABLES, "funding_rates"],
     fresh_within=timedelta(minutes=45),
 )
 

@@ -12,17 +12,12 @@ from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.resources.platform import ClockResource, DatabaseResource
 from trading_pipelines.settings import settings
 
-_FROM_OTHER_SERIES = {"higher timeframe", "market"}
-"""Groups of features that are rightly empty where the other series has a hole, or does not exist."""
 _NOT_FINITE = """
-select i.symbol, v.name, count(*) filter (where v.value in ('NaN', 'Infinity', '-Infinity')) as broken, count(*) as rows
-from {features} f
-join instruments i using (instrument_id)
-join feature_sets s using (feature_set_id)
-cross join lateral (select min(ts) as ts from {candles} c where c.instrument_id = f.instrument_id) first
-cross join lateral unnest(f.values, s.names) as v (value, name)
-where i.exchange = %(exchange)s and f.ts >= %(start)s and f.ts < %(end)s and f.ts >= first.ts + %(warm_up)s
-group by 1, 2
+select i.symbol, v.name, count(*) filter (where v.value in ('NaN', 'Infinity', '-Infinity')) as broken,
+count(*) as rows from {features} f join instruments i using (instrument_id) join feature_sets s using
+(feature_set_id) cross join lateral (select min(ts) as ts from {candles} c where c.instrument_id =
+f.instrument_id) first cross join lateral unnest(f.values, s.names) as v (value, name) where i.exchange =
+%(exchange)s and f.ts >= %(start)s and f.ts < %(end)s and f.ts >= first.ts + %(warm_up)s group by 1, 2
 having count(*) filter (where v.value in ('NaN', 'Infinity', '-Infinity')) > 0
 """
 
@@ -38,16 +33,16 @@ def features_finite(
 ) -> dg.AssetCheckResult:
     """Count the values that are no number; those that come from other series only warn.
 
-    A feature that a symbol never has, such as its relation to the leading symbol when it is that symbol, is left
-    out.
+    Another series may rightly have a hole. A feature that a symbol never has, such as its relation to the
+    leading symbol when it is that symbol, is left out.
     """
     from psycopg.sql import SQL, Identifier
 
-    from trading_pipelines.domain.features.registry import REGISTRY, WARMUP_BARS
+    from trading_pipelines.domain.features.registry import REGISTRY, WARMUP_BARS, Source
 
     window = run_window(context, clock.now())
     timeframe = Timeframe(settings().signal_timeframe)
-    own = {spec.name for spec in REGISTRY if spec.group not in _FROM_OTHER_SERIES}
+    own = {spec.name for spec in REGISTRY if spec.source is Source.OWN}
     query = SQL(_NOT_FINITE).format(features=Identifier(TABLE), candles=Identifier(f"ohlcv_{timeframe}"))
     span = {"exchange": settings().exchange, "start": window.start, "end": window.end}
     with database.connect() as connection:

@@ -10,7 +10,12 @@ from trading_pipelines.defs.models.jobs import training_job
 from trading_pipelines.defs.work import is_under_way
 
 
-@dg.schedule(job=training_job, cron_schedule="35 1 * * *", default_status=dg.DefaultScheduleStatus.RUNNING)
+@dg.schedule(
+    job=training_job,
+    description="New model versions on everything known by then.",
+    cron_schedule="35 1 * * *",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
 def training_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     """Train every night on everything known by then.
 

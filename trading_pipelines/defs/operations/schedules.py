@@ -9,7 +9,12 @@ from trading_pipelines.defs.operations.jobs import maintenance_job
 from trading_pipelines.defs.work import is_under_way
 
 
-@dg.schedule(job=maintenance_job, cron_schedule="50 0 * * *", default_status=dg.DefaultScheduleStatus.RUNNING)
+@dg.schedule(
+    job=maintenance_job,
+    description="Were the predictions right?",
+    cron_schedule="50 0 * * *",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
 def maintenance_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     """Do the upkeep every night, before training looks at it."""
     if is_under_way(context.instance, maintenance_job.name):

@@ -13,6 +13,7 @@ from trading_pipelines.settings import settings
 
 @dg.run_failure_sensor(
     name="run_failure_sensor",
+    description="Records each failed run as an event; the Nth failure of a job in a row is critical.",
     minimum_interval_seconds=settings().orchestration.sensor_interval_seconds,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )

@@ -14,6 +14,6 @@ EQUITY = table_spec(
     group="portfolio",
     owner="team:trading",
     description="The performance curve: cash, bound margin and unrealised result at each bar close.",
-    deps=["positions", "fills", "funding_rates"],
+    deps=["positions", "fills"],
     fresh_within=timedelta(minutes=45),
 )

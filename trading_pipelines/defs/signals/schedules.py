@@ -14,6 +14,7 @@ from trading_pipelines.resources.platform import ClockResource, DatabaseResource
 
 @dg.schedule(
     job=signal_emission_job,
+    description="Bars that are still undecided, between two updates of the market data.",
     cron_schedule="2-59/5 * * * *",
     default_status=dg.DefaultScheduleStatus.RUNNING,
 )
@@ -26,7 +27,12 @@ def signal_emission_schedule(
     return request_while_pending(context, signal_emission_job.name, session.name, bars)
 
 
-@dg.schedule(job=signal_expiry_job, cron_schedule="*/5 * * * *", default_status=dg.DefaultScheduleStatus.RUNNING)
+@dg.schedule(
+    job=signal_expiry_job,
+    description="Signals whose validity has ended.",
+    cron_schedule="*/5 * * * *",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
 def signal_expiry_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     """Expire signals every five minutes."""
     if is_under_way(context.instance, signal_expiry_job.name):

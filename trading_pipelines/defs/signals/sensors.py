@@ -16,6 +16,7 @@ from trading_pipelines.settings import settings
 
 @dg.sensor(
     job=signal_emission_job,
+    description="Decides a bar within seconds of its features, and tries again a few times when that fails.",
     minimum_interval_seconds=settings().orchestration.sensor_interval_seconds,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
