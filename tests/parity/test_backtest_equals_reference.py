@@ -129,7 +129,7 @@ def compare(
     data = market.prepared()
     result = run_backtest(data, strategy, execution, limits, CAPITAL)
     account = run_reference(market, strategy, execution, limits)
-    bar = {int(ts): i for i, ts in enumerate(data.ts)}
+    bar = {int(ts): i for i, ts in enumerate(data.market.open_time)}
 
     def index(times: "pd.Series[pd.Timestamp]") -> list[int | None]:
         return [bar.get(int(ts)) for ts in pd.DatetimeIndex(times).as_unit("us").asi8]

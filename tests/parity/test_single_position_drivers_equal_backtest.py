@@ -147,7 +147,7 @@ def test_driving_positions_one_by_one_gives_the_backtest(seed: int, limits: Risk
     fills = result.fills
     columns = ["kind", "quantity", "reference_price", "price", "fee", "pnl"]
     theirs = [
-        (data.symbols[s], data.ts[i], e.kind.name, e.quantity, e.reference_price, e.price, e.fee, e.pnl)
+        (data.symbols[s], data.market.open_time[i], e.kind.name, e.quantity, e.reference_price, e.price, e.fee, e.pnl)
         for i, s, e in driver.log
     ]
     ours = zip(fills["symbol"], pd.DatetimeIndex(fills["ts"]).asi8, *(fills[c] for c in columns), strict=True)
@@ -159,20 +159,20 @@ def test_driving_positions_one_by_one_gives_the_backtest(seed: int, limits: Risk
 def drive(
     market: Market, data: BacktestInput, strategy: RandomStrategy, execution: ExecutionParams, limits: RiskLimits
 ) -> Driver:
-    driver = Driver(execution, limits, [tuple(row) for row in data.markets.tolist()])
+    driver = Driver(execution, limits, [tuple(row) for row in data.market.venue.tolist()])
     signals = [strategy.signals(bars) for bars in data.bars]
-    position = [dict(zip(at.tolist(), range(len(at)), strict=True)) for at in data.at]
-    due = np.zeros(data.close.shape)
-    start = data.funding.start
+    position = [{i: k for k, i in enumerate(np.searchsorted(data.market.open_time, bars.ts).tolist())} for bars in data.bars]
+    due = np.zeros(data.market.close.shape)
+    start = data.market.funding_start
     for s in range(len(data.symbols)):
-        np.add.at(due[s], data.funding.bar[start[s] : start[s + 1]], data.funding.price[start[s] : start[s + 1]])
-    for i, ts in enumerate(data.ts.tolist()):
+        np.add.at(due[s], data.market.funding_bar[start[s] : start[s + 1]], data.market.funding_price[start[s] : start[s + 1]])
+    for i, ts in enumerate(data.market.open_time.tolist()):
         for s in range(len(data.symbols)):
             if i in position[s]:
-                bar = tuple(float(a[s, i]) for a in (data.open, data.high, data.low, data.close))
+                bar = tuple(float(a[s, i]) for a in (data.market.open, data.market.high, data.market.low, data.market.close))
                 driver.market(i, s, bar, float(due[s, i]))
         told = {
-            s: (signals[s], position[s][i], float(data.close[s, i]))
+            s: (signals[s], position[s][i], float(data.market.close[s, i]))
             for s in range(len(data.symbols))
             if i in position[s]
         }

@@ -5,7 +5,7 @@ from dataclasses import replace
 from decimal import ROUND_FLOOR, Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from trading_pipelines.domain.engine.lifecycle import (
@@ -193,6 +193,7 @@ def test_closed_position_has_no_next_bar() -> None:
         step_bar(closed, 100.0, 100.0, 100.0, 0.0, PARAMS)
 
 
+@example(6582434, "0.00001")
 @given(st.integers(1, 10**7), st.sampled_from(["0.00001", "0.001", "0.03", "0.1", "1", "5"]))
 def test_ladder_spends_the_whole_quantity_in_whole_steps(steps: int, step: str) -> None:
     quantity = steps * Decimal(step)

@@ -4,7 +4,7 @@ import math
 from decimal import ROUND_FLOOR, Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from trading_pipelines.domain.engine.params import ExecutionParams
@@ -72,6 +72,7 @@ def test_trade_that_cannot_be_is_refused_by_name(changes: dict[str, float], rule
 STEPS = ("0.00001", "0.001", "0.01", "0.03", "0.1", "0.25", "0.5", "1", "5", "10", "1000")
 
 
+@example(Decimal("999999999.999999"), "0.001")
 @given(st.decimals(0, 10**9, places=6), st.sampled_from(STEPS))
 def test_rounding_down_agrees_with_decimal_quantising(quantity: Decimal, step: str) -> None:
     """Every number of up to 15 digits: what a person reads as a multiple of the step is one."""

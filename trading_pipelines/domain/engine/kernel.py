@@ -13,13 +13,14 @@ numbers are those of the execution model.
 """
 
 import math
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numba
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
 
 # Columns of the book.
 SIDE = 0
@@ -94,9 +95,11 @@ NO_EQUITY = 6
 def compiled(function: Any) -> Any:
     """Compile with numba, cached on disk; a division by zero gives inf or NaN, as in NumPy.
 
-    Inlining everything into the loop makes it more than twice as fast: a call passes each array as a dozen values.
+    Everything is inlined into the loop, and nothing in here allocates memory, so that numba's counting of references
+    (`_nrt`) can be left out: both together make the loop five times as fast.
     """
-    return cast(Any, numba).njit(function, cache=True, error_model="numpy", forceinline=True)  # numba is untyped
+    options = {"cache": True, "error_model": "numpy", "forceinline": True, "_nrt": False}
+    return cast(Any, numba).njit(**options)(function)  # numba is untyped
 
 
 @compiled
@@ -161,13 +164,14 @@ def gap(book: Any, i: int, open_: float, p: Any, events: Any, n: int) -> int:
 def round_down_to_step(value: float, step: float) -> float:
     """Largest multiple of `step` not above `value`, as the float nearest to that decimal; step 0 rounds nothing.
 
-    0.3 is three steps of 0.1 although 0.3 / 0.1 is below 3 in floats: a quotient that is a few units in the last
-    place short of a whole number counts as that number.
+    0.3 is three steps of 0.1 although 0.3 / 0.1 is below 3 in floats. The two numbers and their quotient are each off
+    by 1.1e-16 at most, so a quotient that is short of a whole number by less than 4e-16 of it counts as that number;
+    numbers of up to 15 digits that are short by more are told apart.
     """
     if step <= 0.0:
         return value
     quotient = value / step
-    count = math.floor(quotient + abs(quotient) * 1e-15)
+    count = math.floor(quotient + abs(quotient) * 4e-16)
     # count * step can miss the decimal (3 * 0.1), whole digits over a power of ten cannot.
     scale = 1.0
     for _ in range(18):
@@ -189,7 +193,7 @@ def split_targets(book: Any, i: int, step: float, p: Any) -> None:
     book[i, TARGET_QUANTITY] = first
     book[i, TARGET_QUANTITY + 1] = second
     # The rest of a whole number of steps is one as well, but for the subtraction's own error.
-    book[i, TARGET_QUANTITY + 2] = nearest if abs(nearest - rest) <= 1e-9 * step else rest
+    book[i, TARGET_QUANTITY + 2] = nearest if abs(nearest - rest) <= 1e-15 * quantity else rest
 
 
 @compiled
@@ -369,7 +373,6 @@ C_SIDE = 0
 C_CONFIDENCE = 1
 C_REFERENCE = 2
 C_ATR = 3
-CANDIDATE_FIELDS = 4
 
 # Columns of a trade.
 T_SYMBOL = 0
@@ -394,286 +397,385 @@ F_BAR = 1
 F_EVENT = 2  # the columns of an event row follow
 FILL_FIELDS = F_EVENT + EVENT_FIELDS
 
-_FLAT = 0
-_WAITING = 1
-_OPEN = 2
-_DAY = 86_400_000_000
+# What a symbol is doing.
+FLAT = 0
+WAITING = 1
+OPEN = 2
+
+# Numbers of the account.
+CASH = 0  # what is bound as margin included
+PEAK = 1
+MARKED = 2
+DAY_OPEN = 3
+
+# Counters.
+N_ACTIVE = 0
+N_TRADES = 1
+N_FILLS = 2
+N_ASKED = 3  # candidates
+DAY = 4  # days since 1970
+
+_DAY_LENGTH = 86_400_000_000
+_FILLS_PER_TRADE = 5
+
+
+class Market(NamedTuple):
+    """What happens, on one time grid; a symbol without a bar has NaN there.
+
+    Attributes
+    ----------
+    open, high, low, close : array of float64 [symbols, bars]
+    decides : array of bool [bars]
+        Whether a bar of the signal timeframe closes with this one.
+    open_time : array of int64 [bars]
+        Microseconds since 1970, UTC.
+    funding_start : array of int64 [symbols + 1]
+        Where the funding of each symbol starts in the next two.
+    funding_bar : array of int64, funding_price : array of float64
+        Ascending bars at whose open funding is due, and Σ rate·mark of it.
+    venue : array of float64 [symbols, 3]
+        Quantity step, smallest quantity, smallest notional.
+    """
+
+    open: Floats
+    high: Floats
+    low: Floats
+    close: Floats
+    decides: npt.NDArray[np.bool_]
+    open_time: Integers
+    funding_start: Integers
+    funding_bar: Integers
+    funding_price: Floats
+    venue: Floats
+
+
+class Plan(NamedTuple):
+    """What a strategy wants.
+
+    Attributes
+    ----------
+    atr : array of float64 [symbols, bars], exits : array of uint8 [symbols, bars]
+        Read at bars that decide; ATR is NaN where the symbol has no close there.
+    bar, symbol : array of int64 [candidates], rows : array of float64 [candidates, 4]
+        Candidates, ordered by bar and then as they are to be asked.
+    """
+
+    atr: Floats
+    exits: npt.NDArray[np.uint8]
+    bar: Integers
+    symbol: Integers
+    rows: Floats
+
+
+class State(NamedTuple):
+    """All that the loop changes, and with it all that comes out; per symbol but for the last ten.
+
+    Attributes
+    ----------
+    leaving : array of int8
+        Why an exit is decided.
+    waits, trade : array of int64
+        Row of the candidate that waits, and of the open trade.
+    opened : array of int64
+        Open time of the bar of the entry.
+    mark : array of float64
+        Last close while in play.
+    next_funding : array of int64
+        First row of funding that has not been looked at.
+    active : array of int64
+        Ascending, the first `N_ACTIVE`: symbols that wait or are open. Sums over them are the same in every run.
+    equity : array of float64 [bars]
+        Marked where a bar decides.
+    accepted, rule : array [candidates]
+        Quantity, and the rule that bound or refused it.
+    """
+
+    book: Floats
+    status: npt.NDArray[np.int8]
+    leaving: npt.NDArray[np.int8]
+    waits: Integers
+    trade: Integers
+    opened: Integers
+    mark: Floats
+    next_funding: Integers
+    active: Integers
+    events: Floats
+    equity: Floats
+    trades: Floats
+    fills: Floats
+    accepted: Floats
+    rule: npt.NDArray[np.int8]
+    account: Floats
+    counts: Integers
+
+
+def new_state(market: Market, plan: Plan, capital: float) -> State:
+    """Reserve what the loop needs at most; the system provides the memory of tables only as they fill."""
+    symbols, bars = market.close.shape
+    candidates = len(plan.bar)
+    return State(
+        book=np.zeros((symbols, BOOK_FIELDS)),
+        status=np.zeros(symbols, np.int8),
+        leaving=np.zeros(symbols, np.int8),
+        waits=np.zeros(symbols, np.int64),
+        trade=np.zeros(symbols, np.int64),
+        opened=np.zeros(symbols, np.int64),
+        mark=np.zeros(symbols),
+        next_funding=market.funding_start[:-1].copy(),
+        active=np.zeros(symbols, np.int64),
+        events=np.empty((MAX_EVENTS, EVENT_FIELDS)),
+        equity=np.empty(bars),
+        trades=np.empty((candidates, TRADE_FIELDS)),
+        fills=np.empty((_FILLS_PER_TRADE * candidates + len(market.funding_bar), FILL_FIELDS)),
+        accepted=np.zeros(candidates),
+        rule=np.zeros(candidates, np.int8),
+        account=np.array([capital, capital, capital, capital], np.float64),
+        counts=np.array([0, 0, 0, 0, -1]),
+    )
 
 
 @compiled
-def _grown(rows: Any) -> Any:
-    larger = np.empty((2 * rows.shape[0], rows.shape[1]))
-    larger[: rows.shape[0]] = rows
-    return larger
-
-
-@compiled
-def _insert(active: Any, n: int, s: int) -> int:
-    """Keep the list of symbols in play ascending: sums over it are then the same in every run."""
-    k = n
-    while k > 0 and active[k - 1] > s:
-        active[k] = active[k - 1]
+def _insert(state: Any, s: int) -> None:
+    """Add a symbol to those in play."""
+    k = state.counts[N_ACTIVE]
+    state.counts[N_ACTIVE] = k + 1
+    while k > 0 and state.active[k - 1] > s:
+        state.active[k] = state.active[k - 1]
         k -= 1
-    active[k] = s
-    return n + 1
+    state.active[k] = s
 
 
 @compiled
-def _bound_margin(book: Any, leaving: Any, active: Any, n_active: int, side: float) -> tuple[float, int]:
+def _funding_due(market: Any, state: Any, s: int, t: int) -> float:
+    """Σ rate·mark due at the open of bar `t`; what lies before it was due while nothing was open."""
+    due = 0.0
+    f = state.next_funding[s]
+    while f < market.funding_start[s + 1] and market.funding_bar[f] <= t:
+        if market.funding_bar[f] == t:
+            due += market.funding_price[f]
+        f += 1
+    state.next_funding[s] = f
+    return due
+
+
+@compiled
+def _start_trade(market: Any, state: Any, s: int, t: int) -> None:
+    k = state.counts[N_TRADES]
+    state.counts[N_TRADES] = k + 1
+    state.status[s] = OPEN
+    state.opened[s] = market.open_time[t]
+    state.trade[s] = k
+    state.trades[k, T_SYMBOL] = s
+    state.trades[k, T_CANDIDATE] = state.waits[s]
+    state.trades[k, T_OPENED] = t
+    state.trades[k, T_CLOSED] = -1
+    state.trades[k, T_QUANTITY] = state.book[s, QUANTITY_INITIAL]
+    state.trades[k, T_ENTRY] = state.book[s, ENTRY]
+    state.trades[k, T_MARGIN] = state.book[s, MARGIN]
+    state.trades[k, T_STOP] = state.book[s, STOP]
+    for column in range(T_PNL, TRADE_FIELDS):
+        state.trades[k, column] = 0.0
+
+
+@compiled
+def _book_events(state: Any, s: int, t: int, n: int) -> None:
+    """Carry the first `n` events over to the account, the trade and the list of fills."""
+    k = state.trade[s]
+    for e in range(n):
+        pnl = state.events[e, E_PNL]
+        fee = state.events[e, E_FEE]
+        state.account[CASH] += pnl - fee
+        if state.events[e, E_KIND] == FUNDING:
+            state.trades[k, T_FUNDING] -= pnl
+        else:
+            state.trades[k, T_PNL] += pnl
+            state.trades[k, T_FEES] += fee
+            distance = abs(state.events[e, E_PRICE] - state.events[e, E_REFERENCE])
+            state.trades[k, T_SLIPPAGE] += state.events[e, E_QUANTITY] * distance
+            state.trades[k, T_LAST_KIND] = state.events[e, E_KIND]
+        row = state.counts[N_FILLS]
+        state.counts[N_FILLS] = row + 1
+        state.fills[row, F_TRADE] = k
+        state.fills[row, F_BAR] = t
+        for column in range(EVENT_FIELDS):
+            state.fills[row, F_EVENT + column] = state.events[e, column]
+
+
+@compiled
+def _market_moves(market: Any, state: Any, t: int, p: Any) -> None:
+    """Let bar `t` act on everything that is open or waits for its open (rules 1 to 6)."""
+    still = 0
+    for a in range(state.counts[N_ACTIVE]):
+        s = state.active[a]
+        open_ = market.open[s, t]
+        if open_ == open_:
+            if state.status[s] == OPEN:
+                due = _funding_due(market, state, s, t)
+                leaves = state.leaving[s] != NOT_LEAVING
+                n = on_bar(state.book, s, open_, market.high[s, t], market.low[s, t], due, leaves, p, state.events, 0)
+            else:
+                n = enter(state.book, s, open_, p, state.events, 0)
+                _start_trade(market, state, s, t)
+                if state.book[s, QUANTITY] > 0.0:
+                    n = inside(state.book, s, open_, market.high[s, t], market.low[s, t], p, state.events, n)
+            state.mark[s] = market.close[s, t]
+            if n > 0:
+                _book_events(state, s, t, n)
+                if state.book[s, QUANTITY] == 0.0:
+                    state.trades[state.trade[s], T_CLOSED] = t
+                    state.trades[state.trade[s], T_EXIT_REASON] = state.leaving[s]
+                    state.status[s] = FLAT
+                    state.leaving[s] = NOT_LEAVING
+                    continue
+        state.active[still] = s
+        still += 1
+    state.counts[N_ACTIVE] = still
+
+
+@compiled
+def _mark(plan: Any, state: Any, t: int, now: int, p: Any) -> None:
+    """Move stops and mark the account at the close (rules 7 and 8)."""
+    unrealised = 0.0
+    for a in range(state.counts[N_ACTIVE]):
+        s = state.active[a]
+        if state.status[s] == OPEN:
+            close = state.mark[s]
+            if state.book[s, TARGET_FILLED] != 0.0 and plan.atr[s, t] == plan.atr[s, t]:
+                state.book[s, STOP] = trailed_stop(state.book, s, close, plan.atr[s, t], p)
+            unrealised += state.book[s, SIDE] * (state.book[s, QUANTITY] * (close - state.book[s, ENTRY]))
+    marked = state.account[CASH] + unrealised
+    if now // _DAY_LENGTH != state.counts[DAY]:
+        # The mark of midnight itself opens the day; else the last one before it does.
+        state.counts[DAY] = now // _DAY_LENGTH
+        state.account[DAY_OPEN] = marked if now % _DAY_LENGTH == 0 else state.account[MARKED]
+    state.account[MARKED] = marked
+    state.account[PEAK] = max(state.account[PEAK], marked)
+    state.equity[t] = marked
+
+
+@compiled
+def _leave_everything(state: Any) -> None:
+    """Close all that is open, drop all that waits."""
+    still = 0
+    for a in range(state.counts[N_ACTIVE]):
+        s = state.active[a]
+        if state.status[s] == WAITING:
+            state.status[s] = FLAT
+        else:
+            state.leaving[s] = BY_DRAWDOWN
+            state.active[still] = s
+            still += 1
+    state.counts[N_ACTIVE] = still
+
+
+@compiled
+def _decide_exits(plan: Any, state: Any, t: int, now: int, p: Any, limits: Any) -> None:
+    """Decide which positions close at the next open."""
+    if loss_from(state.account[PEAK], state.account[MARKED]) >= limits[L_DRAWDOWN_CLOSE]:
+        _leave_everything(state)
+    for a in range(state.counts[N_ACTIVE]):
+        s = state.active[a]
+        if state.status[s] == OPEN and state.leaving[s] == NOT_LEAVING:
+            if plan.exits[s, t] & (EXIT_LONG if state.book[s, SIDE] > 0.0 else EXIT_SHORT):
+                state.leaving[s] = BY_SIGNAL
+            elif now - state.opened[s] >= p[P_MAX_HOLDING]:
+                state.leaving[s] = BY_TIME
+
+
+@compiled
+def _bound(state: Any, side: float) -> tuple[float, int]:
     """Margin bound in one direction, and how many positions count at all: those on their way out do not."""
     margin = 0.0
     count = 0
-    for a in range(n_active):
-        s = active[a]
-        if leaving[s] == NOT_LEAVING:
+    for a in range(state.counts[N_ACTIVE]):
+        s = state.active[a]
+        if state.leaving[s] == NOT_LEAVING:
             count += 1
-            if book[s, SIDE] == side:
-                margin += book[s, MARGIN] * (book[s, QUANTITY] / book[s, QUANTITY_INITIAL])
+            if state.book[s, SIDE] == side:
+                margin += state.book[s, MARGIN] * (state.book[s, QUANTITY] / state.book[s, QUANTITY_INITIAL])
     return margin, count
 
 
 @compiled
-def run_portfolio(
-    open_: Any,
-    high: Any,
-    low: Any,
-    close: Any,
-    atr: Any,
-    exits: Any,
-    decides: Any,
-    open_time: Any,
-    length: int,
-    candidate_bar: Any,
-    candidate_symbol: Any,
-    candidates: Any,
-    funding_start: Any,
-    funding_bar: Any,
-    funding_price: Any,
-    markets: Any,
-    p: Any,
-    limits: Any,
-    capital: float,
-) -> Any:
+def _ask(market: Any, plan: Any, state: Any, c: int, p: Any, limits: Any) -> tuple[float, int]:
+    """Quantity of a candidate, and the rule that bound or refused it."""
+    s = plan.symbol[c]
+    marked = state.account[MARKED]
+    if state.status[s] != FLAT:
+        return 0.0, SYMBOL_BUSY
+    if loss_from(state.account[PEAK], marked) >= limits[L_DRAWDOWN_STOP]:
+        return 0.0, DRAWDOWN
+    if loss_from(state.account[DAY_OPEN], marked) >= limits[L_DAILY_LOSS]:
+        return 0.0, DAILY_LOSS
+    side = plan.rows[c, C_SIDE]
+    margin, count = _bound(state, side)
+    if count >= limits[L_MAX_POSITIONS]:
+        return 0.0, MAX_POSITIONS
+    reference = plan.rows[c, C_REFERENCE]
+    return size_position(
+        reference,
+        stop_price(side, reference, plan.rows[c, C_ATR], p),
+        plan.rows[c, C_CONFIDENCE],
+        marked,
+        0.0,  # one position per symbol: a free one binds no margin of its own
+        margin,
+        market.venue[s, 0],
+        market.venue[s, 1],
+        market.venue[s, 2],
+        p,
+        limits,
+    )
+
+
+@compiled
+def _decide_entries(market: Any, plan: Any, state: Any, t: int, p: Any, limits: Any) -> None:
+    """Ask the candidates of this close one after the other; each sees what was accepted before it."""
+    c = state.counts[N_ASKED]
+    while c < plan.bar.shape[0] and plan.bar[c] == t:
+        quantity, rule = _ask(market, plan, state, c, p, limits)
+        state.accepted[c] = quantity
+        state.rule[c] = rule
+        if quantity > 0.0:
+            s = plan.symbol[c]
+            side, reference, atr = plan.rows[c, C_SIDE], plan.rows[c, C_REFERENCE], plan.rows[c, C_ATR]
+            prepare(state.book, s, side, quantity, reference, atr, market.venue[s, 0], p)
+            state.waits[s] = c
+            state.status[s] = WAITING
+            _insert(state, s)
+        c += 1
+    state.counts[N_ASKED] = c
+
+
+@compiled
+def run_portfolio(market: Any, plan: Any, state: Any, length: int, p: Any, limits: Any) -> None:
     """Run one account over many symbols; everything is decided and filled as the execution model says.
+
+    Bars at which nothing is open, waits or is decided are skipped: the marked equity is constant there. Within each
+    step symbols are visited in ascending order.
 
     Parameters
     ----------
-    open_, high, low, close : float64 [symbols, bars]
-        NaN where a symbol has no bar.
-    atr : float64 [symbols, bars], exits : uint8 [symbols, bars]
-        Read at bars that decide; NaN where the symbol has no close there.
-    decides : bool [bars]
-        Whether a bar of the signal timeframe closes with this one.
-    open_time : int64 [bars]
-        Microseconds since 1970, UTC; a bar closes `length` microseconds later.
-    candidate_bar, candidate_symbol : int64 [n], candidates : float64 [n, CANDIDATE_FIELDS]
-        Ordered by bar, then as they are to be asked.
-    funding_start : int64 [symbols + 1], funding_bar : int64, funding_price : float64
-        Per symbol the ascending bars at whose open funding is due, and Σ rate·mark of it.
-    markets : float64 [symbols, 3]
-        Quantity step, smallest quantity, smallest notional.
-
-    Returns
-    -------
-    tuple
-        Equity [bars], marked where a bar decides; trades, fills, and per candidate the quantity and the rule that
-        bound or refused it; cash at the end.
-
-    Notes
-    -----
-    Bars at which nothing is open, waits or is decided are skipped; the marked equity is constant there. Symbols are
-    visited in ascending order within each step.
+    state : State
+        As `new_state` gives it; afterwards it holds the result.
+    length : int
+        Length of a bar in microseconds.
     """
-    n_symbols, n_bars = close.shape
-    n_candidates = candidate_bar.shape[0]
-    equity = np.empty(n_bars)
-    book = np.zeros((n_symbols, BOOK_FIELDS))
-    status = np.zeros(n_symbols, np.int8)
-    leaving = np.zeros(n_symbols, np.int8)
-    waits = np.zeros(n_symbols, np.int64)
-    trade_of = np.zeros(n_symbols, np.int64)
-    opened = np.zeros(n_symbols, np.int64)
-    mark = np.zeros(n_symbols)
-    next_funding = funding_start[:-1].copy()
-    active = np.empty(n_symbols, np.int64)
-    n_active = 0
-    events = np.empty((MAX_EVENTS, EVENT_FIELDS))
-    trades = np.empty((n_candidates, TRADE_FIELDS))
-    n_trades = 0
-    fills = np.empty((4 * n_candidates + 64, FILL_FIELDS))
-    n_fills = 0
-    accepted = np.zeros(n_candidates)
-    rule = np.zeros(n_candidates, np.int8)
-
-    cash = capital
-    peak = capital
-    marked = capital
-    day = np.int64(-1)
-    day_open = capital
-    c = 0
+    bars = market.close.shape[1]
     t = 0
-    while t < n_bars:
-        if n_active == 0 and marked == cash:
-            # Nothing moves before the next candidate, and the account has been marked without positions.
-            until = candidate_bar[c] if c < n_candidates else n_bars
+    while t < bars:
+        cash = state.account[CASH]
+        if state.counts[N_ACTIVE] == 0 and state.account[MARKED] == cash:
+            c = state.counts[N_ASKED]
+            until = plan.bar[c] if c < plan.bar.shape[0] else bars
             while t < until:
-                equity[t] = cash
+                state.equity[t] = cash
                 t += 1
-            if t == n_bars:
+            if t == bars:
                 break
-        still = 0
-        for a in range(n_active):
-            s = active[a]
-            o = open_[s, t]
-            if o != o:
-                active[still] = s
-                still += 1
-                continue
-            if status[s] == _OPEN:
-                due = 0.0
-                f = next_funding[s]
-                while f < funding_start[s + 1] and funding_bar[f] <= t:
-                    if funding_bar[f] == t:
-                        due += funding_price[f]
-                    f += 1
-                next_funding[s] = f
-                n = on_bar(book, s, o, high[s, t], low[s, t], due, leaving[s] != NOT_LEAVING, p, events, 0)
-            else:
-                n = enter(book, s, o, p, events, 0)
-                status[s] = _OPEN
-                opened[s] = open_time[t]
-                trade_of[s] = n_trades
-                trades[n_trades, T_SYMBOL] = s
-                trades[n_trades, T_CANDIDATE] = waits[s]
-                trades[n_trades, T_OPENED] = t
-                trades[n_trades, T_CLOSED] = -1
-                trades[n_trades, T_QUANTITY] = book[s, QUANTITY_INITIAL]
-                trades[n_trades, T_ENTRY] = book[s, ENTRY]
-                trades[n_trades, T_MARGIN] = book[s, MARGIN]
-                trades[n_trades, T_STOP] = book[s, STOP]
-                for k in range(T_PNL, TRADE_FIELDS):
-                    trades[n_trades, k] = 0.0
-                n_trades += 1
-                if book[s, QUANTITY] > 0.0:
-                    n = inside(book, s, o, high[s, t], low[s, t], p, events, n)
-            mark[s] = close[s, t]
-            if n > 0:
-                if n_fills + n > fills.shape[0]:
-                    fills = _grown(fills)
-                k = trade_of[s]
-                for e in range(n):
-                    cash += events[e, E_PNL] - events[e, E_FEE]
-                    if events[e, E_KIND] == FUNDING:
-                        trades[k, T_FUNDING] -= events[e, E_PNL]
-                    else:
-                        trades[k, T_PNL] += events[e, E_PNL]
-                        trades[k, T_FEES] += events[e, E_FEE]
-                        trades[k, T_SLIPPAGE] += events[e, E_QUANTITY] * abs(
-                            events[e, E_PRICE] - events[e, E_REFERENCE]
-                        )
-                        trades[k, T_LAST_KIND] = events[e, E_KIND]
-                    fills[n_fills, F_TRADE] = k
-                    fills[n_fills, F_BAR] = t
-                    for j in range(EVENT_FIELDS):
-                        fills[n_fills, F_EVENT + j] = events[e, j]
-                    n_fills += 1
-                if book[s, QUANTITY] == 0.0:
-                    trades[k, T_CLOSED] = t
-                    trades[k, T_EXIT_REASON] = leaving[s]
-                    status[s] = _FLAT
-                    leaving[s] = NOT_LEAVING
-                    continue
-            active[still] = s
-            still += 1
-        n_active = still
-
-        if not decides[t]:
-            t += 1
-            continue
-        unrealised = 0.0
-        for a in range(n_active):
-            s = active[a]
-            if status[s] == _OPEN:
-                if book[s, TARGET_FILLED] != 0.0 and atr[s, t] == atr[s, t]:
-                    book[s, STOP] = trailed_stop(book, s, mark[s], atr[s, t], p)
-                unrealised += book[s, SIDE] * (book[s, QUANTITY] * (mark[s] - book[s, ENTRY]))
-        previous = marked
-        marked = cash + unrealised
-        equity[t] = marked
-        peak = max(peak, marked)
-        now = open_time[t] + length
-        if now // _DAY != day:
-            # The mark of midnight itself opens the day; else the last one before it does.
-            day = now // _DAY
-            day_open = marked if now % _DAY == 0 else previous
-
-        drawdown = loss_from(peak, marked)
-        if drawdown >= limits[L_DRAWDOWN_CLOSE]:
-            still = 0
-            for a in range(n_active):
-                s = active[a]
-                if status[s] == _WAITING:
-                    status[s] = _FLAT
-                else:
-                    leaving[s] = BY_DRAWDOWN
-                    active[still] = s
-                    still += 1
-            n_active = still
-        for a in range(n_active):
-            s = active[a]
-            if status[s] == _OPEN and leaving[s] == NOT_LEAVING:
-                if exits[s, t] & (EXIT_LONG if book[s, SIDE] > 0.0 else EXIT_SHORT):
-                    leaving[s] = BY_SIGNAL
-                elif now - opened[s] >= p[P_MAX_HOLDING]:
-                    leaving[s] = BY_TIME
-
-        while c < n_candidates and candidate_bar[c] == t:
-            s = candidate_symbol[c]
-            quantity = 0.0
-            if status[s] != _FLAT:
-                verdict = SYMBOL_BUSY
-            elif drawdown >= limits[L_DRAWDOWN_STOP]:
-                verdict = DRAWDOWN
-            elif loss_from(day_open, marked) >= limits[L_DAILY_LOSS]:
-                verdict = DAILY_LOSS
-            else:
-                side = candidates[c, C_SIDE]
-                reference = candidates[c, C_REFERENCE]
-                margin, count = _bound_margin(book, leaving, active, n_active, side)
-                if count >= limits[L_MAX_POSITIONS]:
-                    verdict = MAX_POSITIONS
-                else:
-                    stop = stop_price(side, reference, candidates[c, C_ATR], p)
-                    # One position per symbol: a free one binds no margin of its own.
-                    quantity, verdict = size_position(
-                        reference,
-                        stop,
-                        candidates[c, C_CONFIDENCE],
-                        marked,
-                        0.0,
-                        margin,
-                        markets[s, 0],
-                        markets[s, 1],
-                        markets[s, 2],
-                        p,
-                        limits,
-                    )
-            if quantity > 0.0:
-                prepare(
-                    book,
-                    s,
-                    candidates[c, C_SIDE],
-                    quantity,
-                    candidates[c, C_REFERENCE],
-                    candidates[c, C_ATR],
-                    markets[s, 0],
-                    p,
-                )
-                waits[s] = c
-                status[s] = _WAITING
-                n_active = _insert(active, n_active, s)
-            accepted[c] = quantity
-            rule[c] = verdict
-            c += 1
+        _market_moves(market, state, t, p)
+        if market.decides[t]:
+            now = market.open_time[t] + length
+            _mark(plan, state, t, now, p)
+            _decide_exits(plan, state, t, now, p, limits)
+            _decide_entries(market, plan, state, t, p, limits)
         t += 1
-    return equity, trades[:n_trades], fills[:n_fills], accepted, rule, cash

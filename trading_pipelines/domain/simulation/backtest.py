@@ -11,7 +11,7 @@ All times are UTC; in arrays they are microseconds since 1970.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,11 +26,11 @@ from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.portfolio.performance import ClosedPositions, Performance, measure
 from trading_pipelines.domain.risk.limits import RiskLimits
 from trading_pipelines.domain.risk.sizing import SIZING_RULES, pack_limits
-from trading_pipelines.domain.strategies.base import Bars, Signals, Strategy
+from trading_pipelines.domain.strategies.base import Bars, Strategy
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
-T = TypeVar("T", Floats, npt.NDArray[np.uint8])
+Flags = npt.NDArray[np.uint8]
 
 REFUSALS = SIZING_RULES | {
     kernel.SYMBOL_BUSY: "position_of_symbol",
@@ -52,21 +52,6 @@ _NO_FUNDING = pd.DataFrame({"ts": pd.Series(dtype="datetime64[us, UTC]"), "rate"
 
 
 @dataclass(frozen=True)
-class Funding:
-    """Funding due at the open of bars: rows `start[s]` to `start[s + 1]` belong to symbol s, ascending.
-
-    Attributes
-    ----------
-    price : array of float
-        Rate times mark price: what one unit of a long position pays.
-    """
-
-    start: Integers
-    bar: Integers
-    price: Floats
-
-
-@dataclass(frozen=True)
 class BacktestInput:
     """The market of a backtest, without any strategy.
 
@@ -74,30 +59,23 @@ class BacktestInput:
     ----------
     bars : tuple of Bars
         What strategies see: the bars of the signal timeframe, per symbol.
-    at : tuple of arrays
-        For each of those bars the index on the grid at whose close it closes; -1 where no finer bar is inside it.
-    ts : array of int64 [bars]
-        Open times of the grid, the union over all symbols.
-    open, high, low, close : array of float [symbols, bars]
-        NaN where a symbol has no bar.
-    decides : array of bool [bars]
-        Whether a bar of the signal timeframe closes with this one.
-    markets : array of float [symbols, 3]
-        Quantity step, smallest quantity, smallest notional; 0 where the venue states none.
+    at : tuple of arrays or None
+        For each of those bars the index on the grid at whose close it closes, -1 where no finer bar is inside it;
+        None for a symbol whose bars are those of the grid.
+    market : Market
+        The bars on which fills are made, on the grid of their timeframe: the union of the times of all symbols.
     """
 
     symbols: tuple[str, ...]
     grid: Timeframe
     bars: tuple[Bars, ...]
-    at: tuple[Integers, ...]
-    ts: Integers
-    open: Floats
-    high: Floats
-    low: Floats
-    close: Floats
-    decides: npt.NDArray[np.bool_]
-    funding: Funding
-    markets: Floats
+    at: tuple[Integers | None, ...]
+    market: kernel.Market
+
+    @property
+    def bar_length(self) -> int:
+        """Length of a bar of the grid in microseconds."""
+        return self.grid.minutes * _MICROSECONDS_PER_MINUTE
 
     @classmethod
     def from_frames(
@@ -140,32 +118,20 @@ class BacktestInput:
         at = tuple(_closing_bars(b.ts, timeframe, ts, grid) for b in bars)
         decides = np.zeros(len(ts), np.bool_)
         for indices in at:
-            decides[indices[indices >= 0]] = True
-        opens = _stack([b.open for b in own], rows, len(ts))
+            decides[slice(None) if indices is None else indices[indices >= 0]] = True
+        opens, highs, lows, closes = (_stack([getattr(b, n) for b in own], rows, len(ts)) for n in CANDLE_COLUMNS[1:5])
         due = [(funding or {}).get(s, _NO_FUNDING) for s in symbols]
-        return cls(
-            symbols=symbols,
-            grid=grid,
-            bars=bars,
-            at=at,
-            ts=ts,
-            open=opens,
-            high=_stack([b.high for b in own], rows, len(ts)),
-            low=_stack([b.low for b in own], rows, len(ts)),
-            close=_stack([b.close for b in own], rows, len(ts)),
-            decides=decides,
-            funding=_funding(due, own, ts, opens),
-            markets=np.array([_market((instruments or {}).get(s)) for s in symbols]),
+        market = kernel.Market(
+            opens,
+            highs,
+            lows,
+            closes,
+            decides,
+            ts,
+            *_funding(due, own, ts, opens),
+            venue=np.array([_venue((instruments or {}).get(s)) for s in symbols]),
         )
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """Set-ups in the order in which they are asked: by bar, then descending confidence, then symbol."""
-
-    bar: Integers
-    symbol: Integers
-    rows: Floats
+        return cls(symbols, grid, bars, at, market)
 
 
 @dataclass(frozen=True)
@@ -187,7 +153,7 @@ class BacktestResult:
     equity: Floats
     _grid_ts: Integers
     _length: int
-    _candidates: Candidates
+    _plan: kernel.Plan
     _accepted: Floats
     _rules: npt.NDArray[np.int8]
     _trades: Floats
@@ -208,7 +174,7 @@ class BacktestResult:
         t = self._trades
         closed = t[:, kernel.T_CLOSED].astype(np.int64)
         candidate = t[:, kernel.T_CANDIDATE].astype(np.int64)
-        rows = self._candidates.rows[candidate]
+        rows = self._plan.rows[candidate]
         reference = rows[:, kernel.C_REFERENCE]
         net = t[:, kernel.T_PNL] - t[:, kernel.T_FEES] - t[:, kernel.T_FUNDING]
         risk = t[:, kernel.T_QUANTITY] * np.abs(reference - t[:, kernel.T_STOP])
@@ -217,7 +183,7 @@ class BacktestResult:
             {
                 "symbol": _names(self.symbols, t[:, kernel.T_SYMBOL]),
                 "side": _names(("SHORT", "LONG"), rows[:, kernel.C_SIDE] > 0),
-                "decided_at": _times(self._grid_ts[self._candidates.bar[candidate]] + self._length),
+                "decided_at": _times(self._grid_ts[self._plan.bar[candidate]] + self._length),
                 "opened_at": _times(self._grid_ts[t[:, kernel.T_OPENED].astype(np.int64)]),
                 "closed_at": _times(closed_at),
                 "quantity": t[:, kernel.T_QUANTITY],
@@ -274,7 +240,7 @@ class BacktestResult:
     def performance(self) -> Performance:
         """The figures of this result; positions still open count in the equity only."""
         t = self._trades[self._trades[:, kernel.T_CLOSED] >= 0]
-        reference = self._candidates.rows[t[:, kernel.T_CANDIDATE].astype(np.int64), kernel.C_REFERENCE]
+        reference = self._plan.rows[t[:, kernel.T_CANDIDATE].astype(np.int64), kernel.C_REFERENCE]
         closed = ClosedPositions(
             opened_at=self._grid_ts[t[:, kernel.T_OPENED].astype(np.int64)],
             closed_at=self._grid_ts[t[:, kernel.T_CLOSED].astype(np.int64)],
@@ -295,45 +261,53 @@ def run_backtest(
     start_capital: float = 10_000.0,
 ) -> BacktestResult:
     """Let a strategy trade over the whole input."""
-    signals = [strategy.signals(bars) for bars in data.bars]
-    candidates = _candidates(data, signals)
-    shape = data.close.shape
-    equity, trades, fills, accepted, rules, cash = kernel.run_portfolio(
-        data.open,
-        data.high,
-        data.low,
-        data.close,
-        _scatter([s.atr for s in signals], data.at, np.full(shape, np.nan)),
-        _scatter([s.exit for s in signals], data.at, np.zeros(shape, np.uint8)),
-        data.decides,
-        data.ts,
-        data.grid.minutes * _MICROSECONDS_PER_MINUTE,
-        candidates.bar,
-        candidates.symbol,
-        candidates.rows,
-        data.funding.start,
-        data.funding.bar,
-        data.funding.price,
-        data.markets,
-        pack_execution(execution),
-        pack_limits(limits),
-        float(start_capital),
-    )
-    length = data.grid.minutes * _MICROSECONDS_PER_MINUTE
+    market = data.market
+    plan = make_plan(data, strategy)
+    state = kernel.new_state(market, plan, start_capital)
+    kernel.run_portfolio(market, plan, state, data.bar_length, pack_execution(execution), pack_limits(limits))
     return BacktestResult(
         symbols=data.symbols,
         start_capital=start_capital,
-        cash=cash,
-        equity_ts=data.ts[data.decides] + length,
-        equity=equity[data.decides],
-        _grid_ts=data.ts,
-        _length=length,
-        _candidates=candidates,
-        _accepted=accepted,
-        _rules=rules,
-        _trades=trades,
-        _fills=fills,
+        cash=float(state.account[kernel.CASH]),
+        equity_ts=market.open_time[market.decides] + data.bar_length,
+        equity=state.equity[market.decides],
+        _grid_ts=market.open_time,
+        _length=data.bar_length,
+        _plan=plan,
+        _accepted=state.accepted,
+        _rules=state.rule,
+        _trades=state.trades[: state.counts[kernel.N_TRADES]],
+        _fills=state.fills[: state.counts[kernel.N_FILLS]],
     )
+
+
+def make_plan(data: BacktestInput, strategy: Strategy) -> kernel.Plan:
+    """Ask the strategy symbol by symbol and put its answers on the grid, at the closes at which it decided.
+
+    An entry without an ATR or a confidence cannot be sized and is no candidate. The candidates of one close are in the
+    order of descending confidence, then of the symbols.
+    """
+    shape = data.market.close.shape
+    atr, exits = np.full(shape, np.nan), np.zeros(shape, np.uint8)
+    bars, symbols, rows = list[Integers](), list[Integers](), list[Floats]()
+    for s, (own, at) in enumerate(zip(data.bars, data.at, strict=True)):
+        told = strategy.signals(own)
+        i = np.flatnonzero(told.entry)
+        i = i[(told.atr[i] > 0) & np.isfinite(told.confidence[i])]
+        if at is None:
+            atr[s], exits[s] = told.atr, told.exit
+            bars.append(i)
+        else:
+            known = at >= 0
+            atr[s, at[known]], exits[s, at[known]] = told.atr[known], told.exit[known]
+            i = i[known[i]]
+            bars.append(at[i])
+        symbols.append(np.full(len(i), s))
+        side = told.entry[i].astype(np.float64)
+        rows.append(np.column_stack((side, told.confidence[i], own.close[i], told.atr[i])))
+    bar, symbol, row = np.concatenate(bars), np.concatenate(symbols), np.concatenate(rows)
+    order = np.lexsort((symbol, -row[:, kernel.C_CONFIDENCE], bar))
+    return kernel.Plan(atr, exits, bar[order], symbol[order], row[order])
 
 
 def _bars(symbol: str, frame: pd.DataFrame) -> Bars:
@@ -365,17 +339,19 @@ def _stack(columns: Sequence[Floats], rows: Sequence[Integers | None], bars: int
     return stacked
 
 
-def _closing_bars(decided: Integers, timeframe: Timeframe, ts: Integers, grid: Timeframe) -> Integers:
+def _closing_bars(decided: Integers, timeframe: Timeframe, ts: Integers, grid: Timeframe) -> Integers | None:
     """Index on the grid of the last bar that is closed when each bar of the signal timeframe closes."""
     if len(decided) == len(ts) and timeframe is grid:
-        return np.arange(len(ts))
+        return None
     length = (timeframe.minutes - grid.minutes) * _MICROSECONDS_PER_MINUTE
     last = np.searchsorted(ts, decided + length, side="right") - 1
     return np.where(ts[last] >= decided, last, -1)
 
 
-def _funding(due: Sequence[pd.DataFrame], own: Sequence[Bars], ts: Integers, opens: Floats) -> Funding:
-    """Assign each settlement to the first bar of its symbol that opens at or after it."""
+def _funding(
+    due: Sequence[pd.DataFrame], own: Sequence[Bars], ts: Integers, opens: Floats
+) -> tuple[Integers, Integers, Floats]:
+    """Assign each settlement to the first bar of its symbol that opens at or after it; the fields of `Market`."""
     start, bars, prices = [0], [np.empty(0, np.int64)], [np.empty(0)]
     for s, (frame, bars_of) in enumerate(zip(due, own, strict=True)):
         ordered = frame.sort_values("ts")
@@ -387,36 +363,13 @@ def _funding(due: Sequence[pd.DataFrame], own: Sequence[Bars], ts: Integers, ope
         bars.append(index)
         prices.append(ordered["rate"].to_numpy(np.float64)[known] * mark)
         start.append(start[-1] + len(index))
-    return Funding(np.array(start), np.concatenate(bars), np.concatenate(prices))
+    return np.array(start), np.concatenate(bars), np.concatenate(prices)
 
 
-def _market(instrument: Instrument | None) -> tuple[float, float, float]:
+def _venue(instrument: Instrument | None) -> tuple[float, float, float]:
     if instrument is None:
         return 0.0, 0.0, 0.0
     return float(instrument.quantity_step), float(instrument.min_quantity), float(instrument.min_notional)
-
-
-def _scatter(values: Sequence[T], at: Sequence[Integers], grid: T) -> T:
-    """Write what was decided per bar of the signal timeframe to the grid bars at whose close it was decided."""
-    for target, own, indices in zip(grid, values, at, strict=True):
-        known = indices >= 0
-        target[indices[known]] = own[known]
-    return grid
-
-
-def _candidates(data: BacktestInput, signals: Sequence[Signals]) -> Candidates:
-    """Gather the entries of all symbols; one without an ATR or a confidence cannot be sized and is none."""
-    bars, symbols, rows = list[Integers](), list[Integers](), list[Floats]()
-    for s, (decided, own, at) in enumerate(zip(signals, data.bars, data.at, strict=True)):
-        i = np.flatnonzero(decided.entry)
-        i = i[(at[i] >= 0) & (decided.atr[i] > 0) & np.isfinite(decided.confidence[i])]
-        bars.append(at[i])
-        symbols.append(np.full(len(i), s))
-        side = decided.entry[i].astype(np.float64)
-        rows.append(np.column_stack((side, decided.confidence[i], own.close[i], decided.atr[i])))
-    bar, symbol, row = np.concatenate(bars), np.concatenate(symbols), np.concatenate(rows)
-    order = np.lexsort((symbol, -row[:, kernel.C_CONFIDENCE], bar))
-    return Candidates(bar[order], symbol[order], np.ascontiguousarray(row[order]))
 
 
 def _times(microseconds: Integers) -> pd.DatetimeIndex:
