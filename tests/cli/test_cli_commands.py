@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from conftest import Run
+from command_line import Run
 from psycopg.conninfo import conninfo_to_dict
 
 from trading_pipelines.domain.market.timeframe import Timeframe

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Run
+from command_line import Run
 
 from trading_pipelines.settings import load_settings
 from trading_pipelines.store.connection import embedded_server

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import psycopg
 import pytest
-from conftest import Run
+from command_line import Run
 
 
 @pytest.fixture

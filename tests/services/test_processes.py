@@ -1,5 +1,6 @@
 """Groups of processes: restarts, the order of the end, and what a killed owner leaves behind."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from waiting import wait_until
 
 from trading_pipelines.services import processes
 from trading_pipelines.services.processes import (
@@ -22,13 +24,6 @@ from trading_pipelines.services.processes import (
 )
 
 SLEEP = "time.sleep(600)"
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.02)
 
 
 def pid_of(folder: Path, name: str) -> int:
@@ -196,8 +191,12 @@ def test_group_of_another_folder_is_left_alone(tmp_path: Path) -> None:
 
 def guardians() -> set[int]:
     """Process ids of the guardians that this process has started and that are alive."""
-    children = [p for p in psutil.Process().children() if p.status() != psutil.STATUS_ZOMBIE]
-    return {p.pid for p in children if "guardian" in " ".join(p.cmdline())}
+    found: set[int] = set()
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):  # it may end while it is looked at
+            if "guardian" in " ".join(child.cmdline()):
+                found.add(child.pid)
+    return found
 
 
 def test_lost_guardian_is_replaced(group: ProcessGroup) -> None:

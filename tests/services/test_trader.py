@@ -5,8 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, LiteralString
 import pandas as pd
 import pytest
 from trading_world import BTC, T0, World
+from waiting import wait_until
 
 from trading_pipelines.adapters.sources.base import CandlePage, SourceError
 from trading_pipelines.application.execution import execute_signals
@@ -218,13 +218,6 @@ def test_source_that_is_out_of_reach_is_reported_and_survived(trader: Trader, ve
     tick(trader, venue, 2, price=102.0)
     assert rows(trader, "select price from tickers") == [(102.0,)]
     assert rows(trader, "select detail ->> 'problem' from heartbeats") == [(None,)]
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.05)
 
 
 def test_loop_survives_that_its_connections_are_cut(

@@ -3,15 +3,15 @@
 One start serves many tests; each of them finds the platform running, or starts it.
 """
 
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 import psycopg
 import pytest
+from waiting import wait_until
 
 from trading_pipelines.services.guardian import marked
 from trading_pipelines.settings import load_settings
@@ -43,13 +44,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.1)
 
 
 @dataclass
@@ -92,11 +86,15 @@ class Platform:
 
     def programs(self) -> dict[str, psutil.Process]:
         """Living processes that belong to this data folder, by what they run."""
-        found = marked(lambda mark: mark.startswith(f"{self.data_dir}:"))
-        lines = {process: " ".join(process.cmdline()) for process in found}
-        return {name: process for process, line in lines.items() for name in PROGRAMS if name in line}
+        found: dict[str, psutil.Process] = {}
+        for process in self.remains():
+            with contextlib.suppress(psutil.Error):  # it may end while it is looked at
+                line = " ".join(process.cmdline())
+                found |= {name: process for name in PROGRAMS if name in line}
+        return found
 
     def remains(self) -> list[psutil.Process]:
+        """All living processes that a start on this data folder has brought about."""
         return marked(lambda mark: mark.startswith(f"{self.data_dir}:"))
 
     def ask(self, question: str) -> list[tuple[Any, ...]]:
@@ -149,6 +147,7 @@ def test_next_start_completes_the_fill_and_answers(running: Platform) -> None:
     )
     assert decided == 3 * bars
     assert bars >= 2 * 96
+    assert running.ask("select count(*) from model_versions") == [(3,)]
 
 
 def test_schedules_and_sensors_take_over(running: Platform) -> None:

@@ -26,7 +26,9 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
     if not rows:
         console.print(f"{title}: none", highlight=False)
         return
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    # Not the table's own title, which wraps at the width of the table.
+    console.print(title, style="bold", highlight=False)
+    table = Table(box=None, pad_edge=False)
     for number, column in enumerate(columns):
         numeric = all(isinstance(row[number], int | float) and not isinstance(row[number], bool) for row in rows)
         table.add_column(column, justify="right" if numeric else "left", no_wrap=not number)
