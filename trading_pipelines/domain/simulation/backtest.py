@@ -376,18 +376,17 @@ def _times(microseconds: Integers) -> pd.DatetimeIndex:
     return pd.DatetimeIndex(microseconds.view("datetime64[us]")).tz_localize("UTC")
 
 
-def _names(names: Sequence[str], codes: npt.NDArray[np.generic]) -> pd.Categorical:
-    return pd.Categorical.from_codes(codes.astype(np.int8), list(names))
+def _names(names: Sequence[str], codes: npt.NDArray[np.generic]) -> Any:
+    """Names by their position, as a categorical column; -1 is missing."""
+    return pd.Categorical.from_codes(codes.astype(np.int32), dtype=pd.CategoricalDtype(list(names)))
 
 
 def _codes(
     names: Mapping[int, str | None], codes: npt.NDArray[np.generic], where: npt.NDArray[np.bool_] | None = None
-) -> pd.Categorical:
+) -> Any:
     """Names by code; missing where the code has none, and where `where` is false."""
     known = [(code, name) for code, name in names.items() if name is not None]
     position = np.full(max(names) + 1, -1, np.int8)
     position[[code for code, _ in known]] = np.arange(len(known))
     found = position[codes.astype(np.int8)]
-    return pd.Categorical.from_codes(
-        found if where is None else np.where(where, found, -1), [name for _, name in known]
-    )
+    return _names([name for _, name in known], found if where is None else np.where(where, found, -1))
