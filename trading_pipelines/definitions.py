@@ -26,6 +26,7 @@ from trading_pipelines.defs.models import checks as model_checks
 from trading_pipelines.defs.models.jobs import training_job
 from trading_pipelines.defs.models.schedules import training_schedule
 from trading_pipelines.defs.operations.jobs import maintenance_job
+from trading_pipelines.defs.operations.orphans import orphaned_run_sensor
 from trading_pipelines.defs.operations.schedules import maintenance_schedule
 from trading_pipelines.defs.operations.sensors import record_run_failure
 from trading_pipelines.defs.portfolio import checks as portfolio_checks
@@ -73,7 +74,7 @@ defs = dg.Definitions(
         signal_execution_schedule,
         maintenance_schedule,
     ],
-    sensors=[signal_emission_sensor, signal_execution_sensor, record_run_failure],
+    sensors=[signal_emission_sensor, signal_execution_sensor, orphaned_run_sensor, record_run_failure],
     resources=platform_resources(),
     executor=dg.in_process_executor,
 )

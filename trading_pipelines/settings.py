@@ -108,6 +108,8 @@ class OrchestrationSettings(BaseModel):
     """Pause before the second attempt at the same work; it doubles with each further one."""
     alert_after_failures: int = Field(default=3, ge=1)
     """Consecutive failures of one job that make an alert of a warning."""
+    orphan_check_seconds: int = Field(default=30, ge=5)
+    """Pause between two looks for runs whose process is gone."""
     lookahead_samples: int = Field(default=1, ge=1)
     """Feature rows per symbol that each update recomputes from what was known at their time."""
 

@@ -112,6 +112,7 @@ def test_everything_that_the_platform_needs_runs_without_being_switched_on() -> 
         "signal_emission_sensor",
         "signal_execution_sensor",
         "run_failure_sensor",
+        "orphaned_run_sensor",
     }
     assert all(s.default_status is dg.DefaultSensorStatus.RUNNING for s in repository.sensor_defs)
     assert {s.name: s.cron_schedule for s in repository.schedule_defs} == {

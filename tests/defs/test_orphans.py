@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 from dagster._core.events import EngineEventData
 
-from trading_pipelines.defs.operations.orphans import fail_orphaned_runs
+from trading_pipelines.defs.operations.orphans import fail_orphaned_runs, orphaned_run_sensor
 
 
 @dg.job
@@ -16,9 +16,9 @@ def working() -> None:
     """A job without work; only its run records matter."""
 
 
-def run_in_process(instance: dg.DagsterInstance, pid: int) -> str:
+def run_in_process(instance: dg.DagsterInstance, pid: int, **tags: str) -> str:
     """A run in progress whose worker has announced itself."""
-    run = instance.create_run_for_job(working, status=dg.DagsterRunStatus.STARTED)
+    run = instance.create_run_for_job(working, status=dg.DagsterRunStatus.STARTED, tags=tags)
     instance.report_engine_event("Started process for run.", run, EngineEventData.in_process(pid))
     return run.run_id
 
@@ -59,3 +59,15 @@ def test_run_that_has_ended_or_waits_is_left_alone(instance: dg.DagsterInstance)
     assert fail_orphaned_runs(instance) == []
     assert status(instance, done.run_id) is dg.DagsterRunStatus.SUCCESS
     assert status(instance, waiting.run_id) is dg.DagsterRunStatus.NOT_STARTED
+
+
+def test_sensor_ends_only_dead_runs_of_the_code_server(instance: dg.DagsterInstance, dead_pid: int) -> None:
+    by_code_server = {".dagster/grpc_info": "{}"}
+    dead = run_in_process(instance, dead_pid, **by_code_server)
+    elsewhere = run_in_process(instance, dead_pid)
+    alive = run_in_process(instance, os.getpid(), **by_code_server)
+    tick = orphaned_run_sensor.evaluate_tick(dg.build_sensor_context(instance=instance))
+    assert dead in str(tick.skip_message)
+    assert status(instance, dead) is dg.DagsterRunStatus.FAILURE
+    assert status(instance, elsewhere) is dg.DagsterRunStatus.STARTED
+    assert status(instance, alive) is dg.DagsterRunStatus.STARTED

@@ -23,5 +23,5 @@ market_data_job = dg.define_asset_job(
     selection=dg.AssetSelection.assets(*(spec.key for spec in SPECS), FEATURES.key, PREDICTIONS.key),
     description="Candles, funding, features and predictions of the chosen days, with their checks.",
     config=WHAT_IS_MISSING,
-    tags={"dagster/max_runtime": "900", "dagster/priority": "1"},
+    tags={"dagster/max_runtime": "600", "dagster/priority": "1"},
 )
