@@ -161,15 +161,21 @@ def drive(
 ) -> Driver:
     driver = Driver(execution, limits, [tuple(row) for row in data.market.venue.tolist()])
     signals = [strategy.signals(bars) for bars in data.bars]
-    position = [{i: k for k, i in enumerate(np.searchsorted(data.market.open_time, bars.ts).tolist())} for bars in data.bars]
+    position = [
+        {i: k for k, i in enumerate(np.searchsorted(data.market.open_time, bars.ts).tolist())} for bars in data.bars
+    ]
     due = np.zeros(data.market.close.shape)
     start = data.market.funding_start
     for s in range(len(data.symbols)):
-        np.add.at(due[s], data.market.funding_bar[start[s] : start[s + 1]], data.market.funding_price[start[s] : start[s + 1]])
+        np.add.at(
+            due[s], data.market.funding_bar[start[s] : start[s + 1]], data.market.funding_price[start[s] : start[s + 1]]
+        )
     for i, ts in enumerate(data.market.open_time.tolist()):
         for s in range(len(data.symbols)):
             if i in position[s]:
-                bar = tuple(float(a[s, i]) for a in (data.market.open, data.market.high, data.market.low, data.market.close))
+                bar = tuple(
+                    float(a[s, i]) for a in (data.market.open, data.market.high, data.market.low, data.market.close)
+                )
                 driver.market(i, s, bar, float(due[s, i]))
         told = {
             s: (signals[s], position[s][i], float(data.market.close[s, i]))
