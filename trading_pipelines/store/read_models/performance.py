@@ -1,7 +1,7 @@
 """How the account of a session stands and what it has earned."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import pandas as pd
@@ -199,7 +199,8 @@ def _with_benchmark(
 def _daily(marks: pd.DataFrame, start_capital: float) -> pd.DataFrame:
     """The mark at 00:00 ends the day before it."""
     days = (marks["ts"] - pd.Timedelta(microseconds=1)).dt.floor("D").rename("day")
-    ends = marks["equity"].groupby(days).last()
+    # The stubs lose the type of a column that is grouped by another series.
+    ends = cast("pd.Series[float]", cast(Any, marks["equity"]).groupby(days).last())
     return pd.DataFrame({"pnl": ends - ends.shift(fill_value=start_capital)}).reset_index()
 
 
