@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import psycopg
 
-from trading_pipelines.domain.execution.session import SessionMode, TradingSession
+from trading_pipelines.domain.execution.session import SessionMode, SessionStatus, TradingSession
 from trading_pipelines.errors import UserError
 from trading_pipelines.settings import Settings
 from trading_pipelines.store.repositories import instruments, sessions
@@ -42,6 +42,22 @@ def paper_session(connection: psycopg.Connection[Any], settings: Settings) -> Tr
         sessions.update_rules(connection, current)
         connection.commit()
     return current
+
+
+def live_sessions(connection: psycopg.Connection[Any], settings: Settings) -> list[TradingSession]:
+    """Every paper session to be served, the one that the settings name first; it is created at the first call.
+
+    Stopped sessions need nobody any more. Those of another exchange than the settings' wait for a service that
+    has its prices.
+    """
+    default = paper_session(connection, settings)
+    served = [
+        session
+        for session in sessions.of_mode(connection, SessionMode.PAPER)
+        if session.exchange == settings.exchange and session.status is not SessionStatus.STOPPED
+    ]
+    connection.commit()
+    return sorted(served, key=lambda session: (session.session_id != default.session_id, session.name))
 
 
 def replay_session(

@@ -43,6 +43,13 @@ def find(connection: psycopg.Connection[Any], name: str) -> TradingSession | Non
     return None if row is None else _session(row)
 
 
+def of_mode(connection: psycopg.Connection[Any], mode: SessionMode) -> list[TradingSession]:
+    """All sessions of a mode, by name."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(f"select {_COLUMNS} from sessions where mode = %s order by name", (mode,)).fetchall()
+    return [_session(row) for row in rows]
+
+
 def update_rules(connection: psycopg.Connection[Any], session: TradingSession) -> None:
     """Replace the symbols and rules of a session by those of `session`."""
     connection.execute(
