@@ -23,7 +23,7 @@ from trading_pipelines.adapters.exchanges.base import (
 )
 from trading_pipelines.application import protection
 from trading_pipelines.application.kill_switch import KillSwitch
-from trading_pipelines.application.portfolio import portfolio_view
+from trading_pipelines.application.risk import assess
 from trading_pipelines.domain.engine.lifecycle import ladder_quantities, open_position
 from trading_pipelines.domain.execution.amounts import exact, money, on_grid
 from trading_pipelines.domain.execution.orders import (
@@ -42,8 +42,8 @@ from trading_pipelines.domain.execution.orders import (
     client_order_id,
 )
 from trading_pipelines.domain.execution.session import SessionMode, SessionStatus, TradingSession
-from trading_pipelines.domain.risk.rules import evaluate_rules, first_refusal, size_trade
-from trading_pipelines.domain.risk.sizing import Outcome, SizingDecision
+from trading_pipelines.domain.risk.rules import Proposal
+from trading_pipelines.domain.risk.sizing import Outcome
 from trading_pipelines.domain.signals.lifecycle import SignalStatus
 from trading_pipelines.store.repositories import events, fills, orders, positions
 from trading_pipelines.store.repositories.events import Severity
@@ -234,12 +234,12 @@ def _prepare(context: _Context, signal_id: UUID) -> BracketRequest | _Outcome:
             return _give_up(context, signal, SignalStatus.CANCELLED, refusal, _Outcome.CANCELLED)
         if intents:
             return _stored_bracket(intents, context)
-        size = _size(context, signal)
-        if isinstance(size, str):
-            return _give_up(context, signal, SignalStatus.REJECTED, size, _Outcome.REJECTED)
-        if size.outcome is Outcome.REDUCE:
-            context.event("size_reduced", signal.instrument.symbol, _describe(size), Severity.INFO)
-        bracket = _bracket(context, signal, on_grid(size.quantity, signal.instrument.quantity_step))
+        risk = assess(connection, session, _proposal(signal), context.as_of)
+        if risk.outcome is Outcome.REFUSE:
+            return _give_up(context, signal, SignalStatus.REJECTED, risk.reason, _Outcome.REJECTED)
+        if risk.outcome is Outcome.REDUCE:
+            context.event("size_reduced", signal.instrument.symbol, risk.reason, Severity.INFO)
+        bracket = _bracket(context, signal, on_grid(risk.quantity, signal.instrument.quantity_step))
         orders.insert_intents(
             connection,
             session.session_id,
@@ -325,35 +325,23 @@ def _give_up(context: _Context, signal: SignalOrder, status: SignalStatus, reaso
 
 def _entry_drift(context: _Context, signal: SignalOrder) -> str | None:
     """Why the set-up no longer holds at the current price, in multiples of the stop distance R."""
-    drift = abs(context.quotes[signal.instrument_id] - signal.entry_price) / abs(signal.entry_price - signal.stop_price)
     allowed = context.session.policy.max_entry_drift_r
+    if allowed is None:
+        return None
+    drift = abs(context.quotes[signal.instrument_id] - signal.entry_price) / abs(signal.entry_price - signal.stop_price)
     return f"price moved {drift:.2f} R from the set-up, allowed {allowed:g} R" if drift > allowed else None
 
 
-def _size(context: _Context, signal: SignalOrder) -> SizingDecision | str:
-    """The size that risk rules and caps allow, or why nothing is."""
-    session, instrument = context.session, signal.instrument
-    portfolio = portfolio_view(context.connection, session, context.as_of)
-    refusal = first_refusal(evaluate_rules(portfolio, signal.instrument_id, session.limits))
-    if refusal is not None:
-        return f"{refusal.rule}: {refusal.value:g} against a limit of {refusal.limit:g}"
-    size = size_trade(
-        portfolio,
-        signal.instrument_id,
-        instrument,
-        signal.side,
-        signal.entry_price,
-        signal.stop_price,
-        signal.confidence,
-        session.execution,
-        session.limits,
+def _proposal(signal: SignalOrder) -> Proposal:
+    return Proposal(
+        instrument_id=signal.instrument_id,
+        instrument=signal.instrument,
+        side=signal.side,
+        reference_price=signal.entry_price,
+        stop_price=signal.stop_price,
+        targets=signal.targets,
+        confidence=signal.confidence,
     )
-    return _describe(size) if size.outcome is Outcome.REFUSE else size
-
-
-def _describe(size: SizingDecision) -> str:
-    numbers = ", ".join(f"{name} {value:.6g}" for name, value in size.numbers.items())
-    return f"{size.rule}: {numbers}"
 
 
 def _bracket(context: _Context, signal: SignalOrder, quantity: Decimal) -> BracketRequest:

@@ -72,6 +72,82 @@ class RuleResult:
     limit: float
 
 
+@dataclass(frozen=True)
+class Proposal:
+    """A trade that somebody wants, before anyone has said how large it may be.
+
+    Attributes
+    ----------
+    stop_price, targets : float
+        As decided, not yet rounded to the venue's step.
+    """
+
+    instrument_id: int
+    instrument: Instrument
+    side: PositionSide
+    reference_price: float
+    stop_price: float
+    targets: tuple[float, float, float]
+    confidence: float
+
+
+@dataclass(frozen=True)
+class RiskAssessment:
+    """The verdict on a proposal with everything that led to it.
+
+    Attributes
+    ----------
+    results : tuple of RuleResult
+        Every rule that was asked, in the order in which they explain; the first refusal among them decides.
+    size : SizingDecision
+        What sizing and caps alone would allow.
+    """
+
+    results: tuple[RuleResult, ...]
+    size: SizingDecision
+
+    @property
+    def refusal(self) -> RuleResult | None:
+        """The first rule that refuses, None when none does."""
+        return first_refusal(self.results)
+
+    @property
+    def outcome(self) -> Outcome:
+        """Allowed, allowed in part, or refused."""
+        return self.size.outcome if self.refusal is None else Outcome.REFUSE
+
+    @property
+    def quantity(self) -> float:
+        """What may be traded, in base currency; 0 when refused."""
+        return self.size.quantity if self.refusal is None else 0.0
+
+    @property
+    def reason(self) -> str:
+        """The rule that refused or reduced, with its numbers, in one line."""
+        if self.refusal is not None:
+            return f"{self.refusal.rule}: {self.refusal.value:g} against a limit of {self.refusal.limit:g}"
+        numbers = ", ".join(f"{name} {value:.6g}" for name, value in self.size.numbers.items())
+        return f"{self.size.rule}: {numbers}"
+
+
+def judge(
+    portfolio: PortfolioView, proposal: Proposal, execution: ExecutionParams, limits: RiskLimits
+) -> RiskAssessment:
+    """Ask every rule about a proposal, and size it."""
+    size = size_trade(
+        portfolio,
+        proposal.instrument_id,
+        proposal.instrument,
+        proposal.side,
+        proposal.reference_price,
+        proposal.stop_price,
+        proposal.confidence,
+        execution,
+        limits,
+    )
+    return RiskAssessment(evaluate_rules(portfolio, proposal.instrument_id, limits), size)
+
+
 def evaluate_rules(portfolio: PortfolioView, instrument_id: int, limits: RiskLimits) -> tuple[RuleResult, ...]:
     """Ask every rule about one more position in `instrument_id`."""
     same_symbol = sum(e.instrument_id == instrument_id for e in portfolio.exposures)
