@@ -47,7 +47,7 @@ def main() -> None:
     funding = {symbol: _funding(frame) for symbol, frame in frames.items()}
     result, added = _with_added_memory(lambda: _end_to_end(frames, timeframe, funding))
     data = BacktestInput.from_frames(frames, timeframe, funding=funding)
-    plan = make_plan(data, EmaCross())
+    plan = make_plan(data, EmaCross(), EXECUTION)
     symbol_bars = sum(len(frame) for frame in frames.values())
     input_bytes = sum(int(frame.memory_usage(index=False).sum()) for frame in frames.values())
     used = None if added is None else input_bytes + added

@@ -10,7 +10,7 @@ left out.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ from trading_pipelines.domain.engine.params import ExecutionParams
 from trading_pipelines.domain.market.instrument import Instrument, MarketKind
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.simulation.backtest import BacktestInput, run_backtest
-from trading_pipelines.domain.strategies.base import Bars, Signals
+from trading_pipelines.domain.strategies.base import Bars, Signals, Strategy, StrategyInput
 from trading_pipelines.domain.strategies.ema_cross import BENCHMARK_LIMITS, EmaCross
 
 MEAN_TARGET_ATR = sum(w * k for w, k in zip(EXECUTION.target_weights, EXECUTION.target_atr, strict=True))
@@ -51,7 +51,7 @@ def compare(frames: Mapping[str, pd.DataFrame], timeframe: Timeframe, repeat: in
 def _nearest(frames: Mapping[str, pd.DataFrame]) -> tuple[int, float]:
     """All symbols in one account, filled at the open after the signal."""
     columns = {name: pd.DataFrame({s: f[name].to_numpy() for s, f in frames.items()}) for name in _PRICES}
-    told = {s: EmaCross().signals(_bars(s, f)) for s, f in frames.items()}
+    told = {s: EmaCross().signals(StrategyInput(_bars(s, f), Timeframe.M5)) for s, f in frames.items()}
     atr = pd.DataFrame({s: t.atr for s, t in told.items()}).shift(1) / columns["open"]
     entry = pd.DataFrame({s: t.entry for s, t in told.items()}).shift(1, fill_value=0)
     portfolio = vbt.Portfolio.from_signals(
@@ -90,11 +90,11 @@ def _agreement(symbol: str, frame: pd.DataFrame, timeframe: Timeframe) -> tuple[
         stopped = trades["closed_by"] != "EXIT"
         closed = np.searchsorted(data.market.open_time, pd.DatetimeIndex(trades["closed_at"]).as_unit("us").asi8)
         clash = frozenset(closed[stopped].tolist()) - strategy.bars
-        clash &= frozenset(np.flatnonzero(strategy.signals(data.bars[0]).entry).tolist())
+        clash &= frozenset(np.flatnonzero(strategy.signals(data.inputs[0]).entry).tolist())
         if not clash:
             break
         strategy = _Without(strategy.inner, strategy.bars | clash)
-    told = strategy.signals(data.bars[0])
+    told = strategy.signals(data.inputs[0])
     portfolio = vbt.Portfolio.from_signals(
         candles["close"],
         entries=told.entry > 0,
@@ -143,15 +143,16 @@ def _one_step(symbol: str, candles: pd.DataFrame) -> Instrument:
 
 
 @dataclass(frozen=True)
-class _Without:
+class _Without(Strategy):
     """A strategy without its entries at some bars."""
+
+    name: ClassVar[str] = "without"
 
     inner: EmaCross
     bars: frozenset[int]
-    name: str = "without"
 
-    def signals(self, bars: Bars) -> Signals:
-        told = self.inner.signals(bars)
+    def signals(self, data: StrategyInput) -> Signals:
+        told = self.inner.signals(data)
         entry = told.entry.copy()
         entry[list(self.bars)] = 0
         return Signals(entry, told.confidence, told.exit, told.atr)

@@ -182,6 +182,8 @@ _WORDS = {
     "bar_age_minutes": "Bar too old",
     "model_age_days": "Model too old",
     "model": "No model in production",
+    "proposal": "Strategy proposes nothing",
+    "direction": "Side not allowed in this session",
     "setup": "No set-up possible",
 }
 
@@ -195,6 +197,8 @@ def words(value: Any) -> str:
 
 _GATES = {
     "model": "Model in production",
+    "proposal": "Strategy proposes a side",
+    "direction": "Side allowed",
     "setup": "Set-up possible",
     "model_age_days": "Model age, days",
     "bar_age_minutes": "Bar age, minutes",

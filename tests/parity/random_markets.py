@@ -3,6 +3,7 @@
 import zlib
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -11,22 +12,24 @@ from trading_pipelines.domain.market.candles import aggregate
 from trading_pipelines.domain.market.instrument import Instrument, MarketKind
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.simulation.backtest import BacktestInput
-from trading_pipelines.domain.strategies.base import CLOSE_LONG, CLOSE_SHORT, Bars, Signals
+from trading_pipelines.domain.strategies.base import CLOSE_LONG, CLOSE_SHORT, Signals, Strategy, StrategyInput
 
 START = pd.Timestamp("2025-01-01 20:00", tz="UTC")
 NAMES = ("AUSDT", "BUSDT", "CUSDT", "DUSDT", "EUSDT", "FUSDT", "GUSDT")
 
 
 @dataclass(frozen=True)
-class RandomStrategy:
+class RandomStrategy(Strategy):
     """Enters and leaves by dice; a few levels of confidence only, so that candidates tie."""
+
+    name: ClassVar[str] = "random"
 
     seed: int
     entry_rate: float = 0.2
     exit_rate: float = 0.03
-    name: str = "random"
 
-    def signals(self, bars: Bars) -> Signals:
+    def signals(self, data: StrategyInput) -> Signals:
+        bars = data.bars
         dice = np.random.default_rng([self.seed, zlib.crc32(bars.symbol.encode())])
         n = len(bars)
         atr = bars.close * dice.uniform(0.002, 0.03) * dice.uniform(0.8, 1.2, n)

@@ -18,7 +18,7 @@ from trading_pipelines.domain.engine.params import ExecutionParams
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.risk.limits import RiskLimits
 from trading_pipelines.domain.simulation.backtest import BacktestResult, run_backtest
-from trading_pipelines.domain.strategies.base import CLOSE_LONG, CLOSE_SHORT, Bars, Strategy
+from trading_pipelines.domain.strategies.base import CLOSE_LONG, CLOSE_SHORT, Bars, Strategy, StrategyInput
 from trading_pipelines.domain.strategies.ema_cross import BENCHMARK_LIMITS, EmaCross
 
 CAPITAL = 10_000.0
@@ -177,7 +177,7 @@ def run_reference(
     decides = [False] * len(times)
     symbols: list[reference.Symbol] = []
     for name in sorted(market.frames):
-        told = strategy.signals(as_bars(name, market.candles[name]))
+        told = strategy.signals(StrategyInput(as_bars(name, market.candles[name]), market.timeframe))
         decisions: dict[int, reference.Decision] = {}
         closes = market.candles[name]["close"].tolist()
         closing = np.searchsorted(times, microseconds(market.candles[name]) + coarse - length, side="right") - 1

@@ -160,9 +160,10 @@ def drive(
     market: Market, data: BacktestInput, strategy: RandomStrategy, execution: ExecutionParams, limits: RiskLimits
 ) -> Driver:
     driver = Driver(execution, limits, [tuple(row) for row in data.market.venue.tolist()])
-    signals = [strategy.signals(bars) for bars in data.bars]
+    signals = [strategy.signals(seen) for seen in data.inputs]
     position = [
-        {i: k for k, i in enumerate(np.searchsorted(data.market.open_time, bars.ts).tolist())} for bars in data.bars
+        {i: k for k, i in enumerate(np.searchsorted(data.market.open_time, seen.bars.ts).tolist())}
+        for seen in data.inputs
     ]
     due = np.zeros(data.market.close.shape)
     start = data.market.funding_start

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ import pytest
 from trading_pipelines.domain.engine.params import ExecutionParams
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.simulation.backtest import BacktestInput, BacktestResult, run_backtest
-from trading_pipelines.domain.strategies.base import CLOSE_LONG, Bars, Signals
+from trading_pipelines.domain.strategies.base import CLOSE_LONG, Bars, Signals, Strategy, StrategyInput
 from trading_pipelines.domain.strategies.ema_cross import BENCHMARK_LIMITS, EmaCross
 
 START = pd.Timestamp("2025-01-01", tz="UTC")
@@ -20,14 +21,16 @@ CAPITAL = 10_000.0
 
 
 @dataclass(frozen=True)
-class Scripted:
+class Scripted(Strategy):
     """Says at given bars what it is told to say; ATR is 1 throughout."""
+
+    name: ClassVar[str] = "scripted"
 
     entries: dict[int, int]
     exits: dict[int, int] = dataclasses.field(default_factory=dict)
-    name: str = "scripted"
 
-    def signals(self, bars: Bars) -> Signals:
+    def signals(self, data: StrategyInput) -> Signals:
+        bars = data.bars
         entry, leave = np.zeros(len(bars), np.int8), np.zeros(len(bars), np.uint8)
         entry[list(self.entries)] = list(self.entries.values())
         leave[list(self.exits)] = list(self.exits.values())
@@ -106,7 +109,12 @@ def test_opposite_cross_closes_and_does_not_open() -> None:
     closes = np.concatenate((falling, rising, rising[::-1], rising))
     frame = candles(*((c, c + 0.01, c - 0.01, c) for c in closes))
     signals = EmaCross().signals(
-        Bars("A", frame["ts"].array.asi8, *(frame[c].to_numpy() for c in ("open", "high", "low", "close", "volume")))
+        StrategyInput(
+            Bars(
+                "A", frame["ts"].array.asi8, *(frame[c].to_numpy() for c in ("open", "high", "low", "close", "volume"))
+            ),
+            Timeframe.M5,
+        )
     )
     assert sorted(set(signals.entry.tolist())) == [-1, 0, 1]
     assert not signals.entry[:80].any()
@@ -115,12 +123,12 @@ def test_opposite_cross_closes_and_does_not_open() -> None:
 
 def test_candidates_of_one_close_are_taken_by_confidence_then_symbol() -> None:
     @dataclass(frozen=True)
-    class Ranked:
-        name: str = "ranked"
+    class Ranked(Strategy):
+        name: ClassVar[str] = "ranked"
 
-        def signals(self, bars: Bars) -> Signals:
-            confidence = {"AUSDT": 0.6, "BUSDT": 0.9, "CUSDT": 0.6, "DUSDT": 0.6}[bars.symbol]
-            n = len(bars)
+        def signals(self, data: StrategyInput) -> Signals:
+            confidence = {"AUSDT": 0.6, "BUSDT": 0.9, "CUSDT": 0.6, "DUSDT": 0.6}[data.bars.symbol]
+            n = len(data.bars)
             entry = np.ones(n, np.int8)
             return Signals(entry, np.full(n, confidence), np.zeros(n, np.uint8), np.ones(n))
 

@@ -1,70 +1,129 @@
 """Gates and the life of a signal."""
 
+import math
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from trading_pipelines.domain.engine.params import ExecutionParams
-from trading_pipelines.domain.execution.orders import PositionSide
-from trading_pipelines.domain.signals.gates import Candidate, evaluate_gates, first_refusal
+from trading_pipelines.domain.signals.gates import UNKNOWN_TIME, Proposals, Verdicts, judge, judge_history
 from trading_pipelines.domain.signals.lifecycle import IllegalTransitionError, SignalStatus, check_transition
-from trading_pipelines.domain.signals.policy import Profile, SignalPolicy
-from trading_pipelines.domain.signals.setup import build_setup
+from trading_pipelines.domain.signals.policy import Direction, Profile, SignalPolicy
 from trading_pipelines.store.connection import Connection
 
-NOW = datetime(2025, 7, 1, 12, 0, tzinfo=UTC)
+NOW = 1_751_371_200_000_000  # 2025-07-01 12:00 UTC in microseconds
+MINUTE = 60_000_000
+DAY = 1440 * MINUTE
 POLICY = SignalPolicy()
-GOOD = Candidate(
-    bar_closed_at=NOW,
-    newest_candle_closed_at=NOW,
-    model_as_of=NOW - timedelta(days=3),
-    atr_ratio=1.1,
-    setup=build_setup(PositionSide.LONG, 100.0, 1.0, 0.6, 0.6, ExecutionParams()),
-    last_signal_at=None,
+GOOD = Proposals(
+    closed_at=np.array([NOW]),
+    side=np.array([1], np.int8),
+    reference_price=np.array([100.0]),
+    atr=np.array([1.0]),
+    atr_ratio=np.array([1.1]),
+    probability=np.array([0.6]),
+    confidence=np.array([0.6]),
+    asks_model=np.array([True]),
+    model_as_of=np.array([NOW - 3 * DAY]),
+    measures_volatility=np.array([True]),
 )
 
 
-def _refusal(**changes: object) -> str | None:
-    return first_refusal(evaluate_gates(replace(GOOD, **changes), POLICY, NOW))
+def verdict(
+    proposals: Proposals = GOOD,
+    policy: SignalPolicy = POLICY,
+    direction: Direction = Direction.BOTH,
+    newest: int = NOW,
+    last_signal: int = UNKNOWN_TIME,
+) -> Verdicts:
+    n = len(proposals)
+    return judge(
+        proposals, policy, ExecutionParams(), direction, np.full(n, NOW), np.full(n, newest), np.full(n, last_signal)
+    )
 
 
-def test_sound_candidate_passes_every_gate() -> None:
-    assert _refusal() is None
+def changed(**values: Any) -> Proposals:
+    kinds = {name: getattr(GOOD, name).dtype for name in values}
+    return replace(GOOD, **{name: np.array([value], kinds[name]) for name, value in values.items()})
 
 
-def _setup(probability: float = 0.6, atr: float = 1.0):
-    return build_setup(PositionSide.LONG, 100.0, atr, probability, probability, ExecutionParams())
+def test_sound_proposal_passes_every_gate() -> None:
+    assert verdict().refusal(0) is None
+    assert verdict().passed.tolist() == [True]
 
 
 @pytest.mark.parametrize(
-    ("changes", "gate"),
+    ("proposals", "gate"),
     [
-        ({"model_as_of": None, "setup": None}, "model"),
-        ({"setup": None}, "setup"),
-        ({"model_as_of": NOW - timedelta(days=121)}, "model_age_days"),
-        ({"bar_closed_at": NOW - timedelta(minutes=241)}, "bar_age_minutes"),
-        ({"newest_candle_closed_at": NOW - timedelta(minutes=21)}, "data_lag_minutes"),
-        ({"atr_ratio": 3.01}, "atr_ratio"),
-        ({"atr_ratio": float("nan")}, "atr_ratio"),
-        ({"setup": _setup(0.51)}, "confidence"),
-        ({"setup": _setup(atr=0.5)}, "net_profit"),
-        ({"last_signal_at": NOW - timedelta(minutes=239)}, "cooldown_minutes"),
+        (changed(model_as_of=UNKNOWN_TIME, side=0), "model"),
+        (changed(side=0), "proposal"),
+        (changed(atr=math.nan), "setup"),
+        (changed(model_as_of=NOW - 121 * DAY), "model_age_days"),
+        (changed(closed_at=NOW - 241 * MINUTE), "bar_age_minutes"),
+        (changed(atr_ratio=3.01), "atr_ratio"),
+        (changed(atr_ratio=math.nan), "atr_ratio"),
+        (changed(confidence=0.51), "confidence"),
+        (changed(atr=0.5), "net_profit"),
+        (changed(probability=0.01), "expected_value"),
     ],
 )
-def test_failing_gate_is_the_reason(changes: dict[str, object], gate: str) -> None:
-    assert _refusal(**changes) == gate
+def test_failing_gate_is_the_reason(proposals: Proposals, gate: str) -> None:
+    assert verdict(proposals).refusal(0) == gate
+    assert verdict(proposals).refusals() == {gate: 1}
+
+
+def test_old_data_side_and_cooldown_refuse() -> None:
+    assert verdict(newest=NOW - 21 * MINUTE).refusal(0) == "data_lag_minutes"
+    assert verdict(direction=Direction.SHORT).refusal(0) == "direction"
+    assert verdict(direction=Direction.LONG).refusal(0) is None
+    assert verdict(last_signal=NOW - 239 * MINUTE).refusal(0) == "cooldown_minutes"
+    assert verdict(last_signal=NOW - 240 * MINUTE).refusal(0) is None
 
 
 def test_all_gates_are_kept_whatever_the_verdict() -> None:
-    passed = evaluate_gates(GOOD, POLICY, NOW)
-    refused = evaluate_gates(replace(GOOD, setup=None, model_as_of=None), POLICY, NOW)
+    passed, refused = verdict().row(0), verdict(changed(side=0, model_as_of=UNKNOWN_TIME)).row(0)
     assert [g.name for g in passed] == [g.name for g in refused]
-    assert all(g.threshold is not None for g in passed if g.name not in ("model", "setup"))
+    unmeasured = ("model", "proposal", "setup", "direction")
+    assert all(g.threshold is not None for g in passed if g.name not in unmeasured)
+    assert next(g for g in passed if g.name == "confidence").value == 0.6
 
 
-def test_cooldown_ends_when_its_time_is_over() -> None:
-    assert _refusal(last_signal_at=NOW - timedelta(minutes=240)) is None
+def test_gate_that_is_turned_off_still_keeps_its_value() -> None:
+    judged = verdict(changed(atr=0.5, atr_ratio=9.0, model_as_of=NOW - 400 * DAY), POLICY.without_gates())
+    assert judged.refusal(0) is None
+    assert {g.name: g.threshold for g in judged.row(0)}["net_profit"] is None
+    assert {g.name: g.value for g in judged.row(0)}["atr_ratio"] == 9.0
+
+
+def test_strategy_without_model_or_volatility_is_not_asked_for_them() -> None:
+    judged = verdict(changed(asks_model=False, model_as_of=UNKNOWN_TIME, measures_volatility=False, atr_ratio=math.nan))
+    assert judged.refusal(0) is None
+
+
+@given(
+    sides=st.lists(st.sampled_from([-1, 0, 1]), min_size=1, max_size=60),
+    cooldown=st.sampled_from([0, 15, 20, 45, 240]),
+)
+def test_history_is_judged_as_its_bars_one_after_the_other(sides: list[int], cooldown: int) -> None:
+    n = len(sides)
+    closed_at = NOW + 15 * MINUTE * np.arange(n)
+    rows = Proposals(
+        **{name: np.repeat(getattr(GOOD, name), n) for name in Proposals.__dataclass_fields__}
+        | {"closed_at": closed_at, "side": np.array(sides, np.int8)}
+    )
+    policy = POLICY.model_copy(update={"cooldown_minutes": cooldown})
+    history = judge_history(rows, policy, ExecutionParams(), Direction.BOTH)
+    last = UNKNOWN_TIME
+    for i in range(n):
+        now = closed_at[i : i + 1]
+        one = judge(rows.take(slice(i, i + 1)), policy, ExecutionParams(), Direction.BOTH, now, now, np.array([last]))
+        assert one.row(0) == history.row(i)
+        if one.refusal(0) is None:
+            last = int(closed_at[i])
 
 
 def test_active_profile_trades_smaller_moves_only() -> None:

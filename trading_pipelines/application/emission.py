@@ -1,65 +1,53 @@
-"""Decide: from the predictions of closed bars to stored signals and stored rejections.
+"""Decide: from what the strategies propose at closed bars to stored signals, rejections and exits.
 
 Live and replay call the same functions; they differ only in who passes `as_of`.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid5
 
+import numpy as np
 import psycopg
 
-from trading_pipelines.application.features import current_feature_set
+from trading_pipelines.application.candidates import Candidates, StrategyCandidates, Universe, load_candidates
 from trading_pipelines.application.portfolio import portfolio_view
 from trading_pipelines.application.prediction import explain
+from trading_pipelines.application.strategy_inputs import from_microseconds, to_microseconds
 from trading_pipelines.domain.execution.orders import PositionSide
 from trading_pipelines.domain.execution.session import SessionStatus, TradingSession
-from trading_pipelines.domain.market.instrument import Instrument
-from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.risk.rules import PortfolioView, size_trade
-from trading_pipelines.domain.signals.gates import Candidate, Gate, evaluate_gates, first_refusal
-from trading_pipelines.domain.signals.setup import TradeSetup, build_setup
-from trading_pipelines.store.repositories import instruments as instrument_store
+from trading_pipelines.domain.signals.gates import UNKNOWN_TIME, Verdicts, judge
+from trading_pipelines.domain.signals.setup import TradeSetup
+from trading_pipelines.domain.strategies.base import CLOSE_LONG, CLOSE_SHORT
+from trading_pipelines.store.repositories import exits as exit_store
 from trading_pipelines.store.repositories import signals as signal_store
-from trading_pipelines.store.repositories.signals import CandidateRow
+from trading_pipelines.store.repositories.exits import ExitRow
 
 
 @dataclass(frozen=True)
 class EmissionReport:
-    """What came out of a number of bars: how many signals, and rejections counted by reason."""
+    """What came out of a number of bars: how many signals, exits, and rejections counted by reason."""
 
     bars: int = 0
     signal_ids: tuple[UUID, ...] = ()
+    exits: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
 
     @property
     def rejected(self) -> int:
-        """Number of set-ups that were refused."""
+        """Number of proposals that were refused."""
         return self.reasons.total()
 
     def __add__(self, other: "EmissionReport") -> "EmissionReport":
-        return EmissionReport(self.bars + other.bars, self.signal_ids + other.signal_ids, self.reasons + other.reasons)
-
-
-@dataclass(frozen=True)
-class Universe:
-    """The session's instruments by their stored id, and the feature set that decisions read."""
-
-    instruments: dict[int, Instrument]
-    timeframe: Timeframe
-    feature_set_id: int
-
-    @classmethod
-    def of(cls, connection: psycopg.Connection[Any], session: TradingSession) -> "Universe":
-        """Look the session's symbols up; a symbol that is not stored yet is left out."""
-        stored = instrument_store.by_symbol(connection, session.exchange)
-        return cls(
-            {stored[s].instrument_id: stored[s].instrument for s in session.symbols if s in stored},
-            Timeframe(session.timeframe),
-            current_feature_set(connection),
+        return EmissionReport(
+            self.bars + other.bars,
+            self.signal_ids + other.signal_ids,
+            self.exits + other.exits,
+            self.reasons + other.reasons,
         )
 
 
@@ -72,6 +60,7 @@ def pending_bars(connection: psycopg.Connection[Any], session: TradingSession, a
         session.session_id,
         list(universe.instruments),
         session.timeframe,
+        session.strategies,
         universe.feature_set_id,
         as_of - validity,
         as_of,
@@ -81,18 +70,21 @@ def pending_bars(connection: psycopg.Connection[Any], session: TradingSession, a
 def emit_signals(
     connection: psycopg.Connection[Any], session: TradingSession, as_of: datetime, run_id: str | None = None
 ) -> EmissionReport:
-    """Decide every pending bar, newest first, and commit the decisions and signals.
+    """Decide every pending bar, newest first, and commit the decisions, signals and exits.
 
     Newest first, because after a pause the cooldown should spend its one signal on the freshest set-up. A paused
-    or stopped session decides nothing.
+    session opens nothing but still leaves what its strategies want left; a stopped one decides nothing.
     """
-    if session.status is not SessionStatus.RUNNING:
+    if session.status is SessionStatus.STOPPED:
         return EmissionReport()
     universe = Universe.of(connection, session)
     report = EmissionReport()
     for ts in reversed(pending_bars(connection, session, as_of)):
         candidates = load_candidates(connection, universe, ts, ts + universe.timeframe.delta)
-        report += decide_bar(connection, session, universe, candidates, as_of, run_id)
+        exits = decide_exits(connection, session, universe, candidates, as_of)
+        report += EmissionReport(exits=len(exits))
+        if session.status is SessionStatus.RUNNING:
+            report += decide_bar(connection, session, universe, candidates, as_of, run_id)
         connection.commit()
     return report
 
@@ -102,30 +94,40 @@ def expire_signals(connection: psycopg.Connection[Any], session: TradingSession,
     return signal_store.expire(connection, session.session_id, as_of)
 
 
-def load_candidates(
-    connection: psycopg.Connection[Any], universe: Universe, start: datetime, end: datetime
-) -> list[CandidateRow]:
-    """What decisions read about the bars with open time in [start, end), by time and instrument."""
-    return signal_store.read_candidates(
-        connection, list(universe.instruments), universe.timeframe, universe.feature_set_id, start, end
-    )
+def decide_exits(
+    connection: psycopg.Connection[Any],
+    session: TradingSession,
+    universe: Universe,
+    candidates: Candidates,
+    as_of: datetime,
+) -> list[ExitRow]:
+    """Store which open positions their strategies want closed at the close of one bar; the caller commits.
+
+    Only the newest closed bar counts: what a strategy wanted hours ago says nothing about the position now.
+    """
+    newest = universe.timeframe.last_closed(as_of)
+    held = exit_store.held(connection, session.session_id, as_of)
+    rows = [row for part in candidates for row in _exits(session, part, held, newest, as_of)]
+    with connection.cursor() as cursor:
+        exit_store.insert(cursor, rows)
+    return rows
 
 
 def decide_bar(
     connection: psycopg.Connection[Any],
     session: TradingSession,
     universe: Universe,
-    candidates: Sequence[CandidateRow],
+    candidates: Candidates,
     as_of: datetime,
     run_id: str | None = None,
 ) -> EmissionReport:
-    """Decide one bar for all symbols and store decisions and signals; the caller commits.
+    """Decide one bar for all symbols and strategies and store decisions and signals; the caller commits.
 
-    Rows of `candidates` that were not available at `as_of` are not looked at.
+    A bar that was not closed at `as_of` is not looked at. Of two strategies that pass for the same symbol the one named
+    first in the session gets the signal and starts the cooldown.
     """
-    known = [row for row in candidates if row.available_at <= as_of]
-    verdicts = list(_decide(connection, session, universe, known, as_of, run_id))
-    emitted = [v for v in verdicts if v.refusal is None and v.setup is not None]
+    verdicts = list(_decide(connection, session, universe, candidates, as_of, run_id))
+    emitted = [v for v in verdicts if v.refusal is None]
     portfolio = portfolio_view(connection, session, as_of) if emitted else None
     signals = [_signal_row(connection, session, universe, v, portfolio) for v in emitted if portfolio is not None]
     with connection.cursor() as cursor:
@@ -147,67 +149,105 @@ class _Verdict:
     refusal: str | None
 
 
+def _exits(
+    session: TradingSession,
+    part: StrategyCandidates,
+    held: list[exit_store.HeldPosition],
+    newest: datetime,
+    as_of: datetime,
+) -> Iterator[ExitRow]:
+    row_of = {instrument_id: i for i, instrument_id in enumerate(part.instrument_id.tolist())}
+    for position in held:
+        i = row_of.get(position.instrument_id)
+        if i is None or position.strategy != part.name or from_microseconds(int(part.ts[i])) != newest:
+            continue
+        side = PositionSide(position.side)
+        if part.exit_flags(i) & (CLOSE_LONG if side is PositionSide.LONG else CLOSE_SHORT):
+            yield ExitRow(
+                session_id=session.session_id,
+                position_id=position.position_id,
+                instrument_id=position.instrument_id,
+                timeframe=session.timeframe,
+                ts=newest,
+                strategy=part.name,
+                decided_at=as_of,
+                reason=part.strategy.exit_reason,
+                confidence=part.confidence_of(i, side.sign),
+            )
+
+
 def _decide(
     connection: psycopg.Connection[Any],
     session: TradingSession,
     universe: Universe,
-    candidates: Sequence[CandidateRow],
+    candidates: Candidates,
     as_of: datetime,
     run_id: str | None,
 ) -> Iterator[_Verdict]:
-    if not candidates:
+    if not any(len(part) for part in candidates):
         return
-    last_signals = signal_store.last_signal_times(connection, session.session_id, as_of)
+    last = signal_store.last_signal_times(connection, session.session_id, as_of)
+    last_signals = {key: to_microseconds(moment) for key, moment in last.items()}
     newest = signal_store.newest_candle_closes(connection, list(universe.instruments), universe.timeframe, as_of)
-    for row in candidates:
-        candidate = Candidate(
-            bar_closed_at=row.available_at,
-            newest_candle_closed_at=newest.get(row.instrument_id, row.available_at),
-            model_as_of=row.model_as_of,
-            atr_ratio=row.atr_ratio,
-            setup=_setup(row, session),
-            last_signal_at=last_signals.get(row.instrument_id),
-        )
-        gates = evaluate_gates(candidate, session.policy, as_of)
-        refusal = first_refusal(gates)
-        yield _Verdict(
-            _decision_row(session, row, candidate.setup, gates, refusal, as_of, run_id), candidate.setup, refusal
-        )
+    newest_closes = {key: to_microseconds(moment) for key, moment in newest.items()}
+    for part in candidates:
+        known = part.closed_by(to_microseconds(as_of))
+        verdicts = _judge(session, known, as_of, newest_closes, last_signals)
+        for i in range(len(known)):
+            refusal = verdicts.refusal(i)
+            setup = verdicts.setups.row(i)
+            if refusal is None:
+                last_signals[int(known.instrument_id[i])] = to_microseconds(as_of)
+            yield _Verdict(_decision_row(session, known, i, setup, verdicts, as_of, run_id), setup, refusal)
+
+
+def _judge(
+    session: TradingSession,
+    part: StrategyCandidates,
+    as_of: datetime,
+    newest_closes: Mapping[int, int],
+    last_signals: Mapping[int, int],
+) -> Verdicts:
+    ids = part.instrument_id.tolist()
+    closed_at = part.proposals.closed_at.tolist()
+    return judge(
+        part.proposals,
+        part.strategy.policy(session.policy),
+        session.execution,
+        session.direction,
+        np.full(len(ids), to_microseconds(as_of)),
+        np.array([newest_closes.get(key, own) for key, own in zip(ids, closed_at, strict=True)], dtype=np.int64),
+        np.array([last_signals.get(key, UNKNOWN_TIME) for key in ids], dtype=np.int64),
+    )
 
 
 def _decision_row(
     session: TradingSession,
-    row: CandidateRow,
+    part: StrategyCandidates,
+    i: int,
     setup: TradeSetup | None,
-    gates: tuple[Gate, ...],
-    refusal: str | None,
+    verdicts: Verdicts,
     as_of: datetime,
     run_id: str | None,
 ) -> signal_store.DecisionRow:
+    refusal = verdicts.refusal(i)
     return signal_store.DecisionRow(
         session_id=session.session_id,
-        instrument_id=row.instrument_id,
+        instrument_id=int(part.instrument_id[i]),
         timeframe=session.timeframe,
-        ts=row.ts,
+        ts=from_microseconds(int(part.ts[i])),
+        strategy=part.name,
         decided_at=as_of,
         outcome="SIGNAL" if refusal is None else "REJECTED",
         reason=refusal or "all gates passed",
         side=None if setup is None else setup.side,
         confidence=None if setup is None else setup.confidence,
-        model_id=row.model_id,
-        gates=[asdict(gate) for gate in gates],
+        model_id=part.model_id(i),
+        gates=[asdict(gate) for gate in verdicts.row(i)],
         setup=None if setup is None else asdict(setup),
+        factors=part.factors(i),
         run_id=run_id,
     )
-
-
-def _setup(row: CandidateRow, session: TradingSession) -> TradeSetup | None:
-    """The set-up of the side that the model expects, None without a prediction or an ATR."""
-    if row.side is None or row.probability is None or row.confidence is None or not row.atr > 0:
-        return None
-    side = PositionSide(row.side)
-    probability = row.probability if side is PositionSide.LONG else 1 - row.probability
-    return build_setup(side, row.close, row.atr, probability, row.confidence, session.execution)
 
 
 def _signal_row(
@@ -219,7 +259,7 @@ def _signal_row(
 ) -> signal_store.SignalRow:
     """The complete trade proposal; its size is that of this moment, the order path sizes again."""
     decision, setup = verdict.row, verdict.setup
-    assert setup is not None
+    assert setup is not None  # a gate asks for it
     instrument = universe.instruments[decision.instrument_id]
     size = size_trade(
         portfolio,
@@ -232,7 +272,9 @@ def _signal_row(
         session.execution,
         session.limits,
     )
-    name = f"{instrument.exchange}:{instrument.symbol}:{decision.timeframe}:{decision.ts.isoformat()}"
+    name = ":".join(
+        (instrument.exchange, instrument.symbol, decision.timeframe, decision.strategy, decision.ts.isoformat())
+    )
     closed_at = decision.ts + universe.timeframe.delta
     return signal_store.SignalRow(
         signal_id=uuid5(session.session_id, name),
@@ -240,6 +282,7 @@ def _signal_row(
         instrument_id=decision.instrument_id,
         timeframe=decision.timeframe,
         ts=decision.ts,
+        strategy=decision.strategy,
         created_at=decision.decided_at,
         valid_until=closed_at + timedelta(minutes=session.policy.validity_minutes),
         side=setup.side,
@@ -259,8 +302,16 @@ def _signal_row(
         cost=setup.cost,
         net_profit=setup.net_profit,
         expected_value=setup.expected_value,
-        model_id=str(decision.model_id),
-        factors=explain(connection, str(decision.model_id), decision.instrument_id, decision.timeframe, decision.ts),
+        model_id=decision.model_id,
+        factors=_factors(connection, decision),
         run_id=decision.run_id,
         updated_at=decision.decided_at,
     )
+
+
+def _factors(connection: psycopg.Connection[Any], decision: signal_store.DecisionRow) -> dict[str, float]:
+    """What moved the decision: a model's strongest contributions, and what the strategy itself names."""
+    if decision.model_id is None:
+        return decision.factors
+    model = explain(connection, decision.model_id, decision.instrument_id, decision.timeframe, decision.ts)
+    return {**decision.factors, **model}

@@ -12,10 +12,10 @@ import psycopg
 
 _DECISIONS = """
     select row_to_json(r)::text from (
-        select i.symbol, d.timeframe, d.ts, d.decided_at, d.outcome, d.reason, d.side, d.confidence,
-               m.artefact_sha256, d.gates, d.setup
+        select i.symbol, d.timeframe, d.ts, d.strategy, d.decided_at, d.outcome, d.reason, d.side, d.confidence,
+               m.artefact_sha256, d.gates, d.setup, d.factors
         from decisions d join instruments i using (instrument_id) left join model_versions m using (model_id)
-        where d.session_id = %s order by d.ts, i.symbol) r
+        where d.session_id = %s order by d.ts, i.symbol, d.strategy) r
 """
 _FILLS = """
     select row_to_json(r)::text from (

@@ -15,6 +15,7 @@ import psycopg
 
 from trading_pipelines.adapters.exchanges.paper import MarketEvent, PaperExchange
 from trading_pipelines.application import emission, execution, monitor
+from trading_pipelines.application.candidates import Candidates, Universe, load_candidates
 from trading_pipelines.application.features import build_features
 from trading_pipelines.application.fingerprint import session_fingerprint
 from trading_pipelines.application.market_events import market_events
@@ -28,7 +29,8 @@ from trading_pipelines.domain.portfolio.performance import Performance
 from trading_pipelines.errors import UserError
 from trading_pipelines.settings import Settings
 from trading_pipelines.store.repositories import candles, instruments, sessions
-from trading_pipelines.store.repositories.signals import CandidateRow
+from trading_pipelines.store.repositories import exits as exit_store
+from trading_pipelines.store.repositories.exits import ExitRow
 
 CHUNK = timedelta(days=1)
 
@@ -115,7 +117,7 @@ class _Run:
     connection: psycopg.Connection[Any]
     session: TradingSession
     exchange: PaperExchange
-    universe: emission.Universe
+    universe: Universe
     bars: int = 0
     emitted: emission.EmissionReport = field(default_factory=emission.EmissionReport)
     executed: int = 0
@@ -126,7 +128,7 @@ class _Run:
         connection.execute("set synchronous_commit = off")
         connection.commit()
         exchange = PaperExchange(connection, session.session_id, session.execution)
-        return cls(connection, session, exchange, emission.Universe.of(connection, session))
+        return cls(connection, session, exchange, Universe.of(connection, session))
 
     def advance_clock(self, start: datetime, end: datetime, on_progress: Callable[[ReplayProgress], None]) -> None:
         total = int((end - start) / self.universe.timeframe.delta)
@@ -139,10 +141,7 @@ class _Run:
 
     def _replay_chunk(self, start: datetime, end: datetime) -> None:
         events = market_events(self.connection, self.universe.instruments, self.universe.timeframe, start, end)
-        candidates = emission.load_candidates(self.connection, self.universe, start, end)
-        by_bar: dict[datetime, list[CandidateRow]] = defaultdict(list)
-        for row in candidates:
-            by_bar[row.ts].append(row)
+        candidates = load_candidates(self.connection, self.universe, start, end)
         moves: dict[datetime, list[MarketEvent]] = defaultdict(list)
         for event in events:
             moves[self.universe.timeframe.floor(event.ts_open)].append(event)
@@ -150,29 +149,35 @@ class _Run:
         delta = self.universe.timeframe.delta
         ts = start
         while ts < end:
-            self._replay_bar(ts, ts + delta, moves[ts], by_bar[ts])
+            self._replay_bar(ts, ts + delta, moves[ts], candidates.at(ts))
             ts += delta
         sessions.set_clock(self.connection, self.session.session_id, end)
         self.connection.commit()
 
-    def _replay_bar(
-        self, ts: datetime, as_of: datetime, moved: Sequence[MarketEvent], candidates: Sequence[CandidateRow]
-    ) -> None:
-        """One bar in the order of the execution model: fills, then the close, then decisions."""
+    def _replay_bar(self, ts: datetime, as_of: datetime, moved: Sequence[MarketEvent], candidates: Candidates) -> None:
+        """One bar in the order of the execution model: fills, then the close, exits, then new set-ups."""
         self.bars += 1
         if moved and self.exchange.advance(moved):
             execution.synchronise(self.connection, self.session, self.exchange, as_of)
-        closes = {row.instrument_id: monitor.BarClose(ts, as_of, row.close, row.atr) for row in candidates}
-        monitor.manage_at_close(self.connection, self.session, self.exchange, closes, as_of)
+        exits = emission.decide_exits(self.connection, self.session, self.universe, candidates, as_of)
+        self._manage(ts, as_of, candidates, exits)
         emission.expire_signals(self.connection, self.session, as_of)
         self.emitted += (report := emission.decide_bar(self.connection, self.session, self.universe, candidates, as_of))
         self.connection.commit()
         if report.signal_ids:
-            quotes = {instrument_id: close.close for instrument_id, close in closes.items()}
+            quotes = {instrument_id: close for instrument_id, (close, _) in candidates.closes.items()}
             outcome = execution.execute_signals(
                 self.connection, self.session, self.exchange, as_of, quotes=quotes, kill=None
             )
             self.executed += len(outcome.executed)
+
+    def _manage(self, ts: datetime, as_of: datetime, candidates: Candidates, exits: Sequence[ExitRow]) -> None:
+        closes = {i: monitor.BarClose(ts, as_of, close, atr) for i, (close, atr) in candidates.closes.items()}
+        wanted = [monitor.ExitDecision(row.instrument_id, row.reason) for row in exits]
+        monitor.manage_at_close(self.connection, self.session, self.exchange, closes, as_of, exits=wanted)
+        if exits:
+            with self.connection.cursor() as cursor:
+                exit_store.mark_handled(cursor, [row.position_id for row in exits], "sent", as_of)
 
     def finish(self, end: datetime) -> ReplayReport:
         emission.expire_signals(self.connection, self.session, end)

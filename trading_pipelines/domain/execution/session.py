@@ -1,13 +1,15 @@
 """A trading session: whose account, which symbols, under which rules."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
 from trading_pipelines.domain.engine.params import ExecutionParams
 from trading_pipelines.domain.risk.limits import RiskLimits
-from trading_pipelines.domain.signals.policy import SignalPolicy
+from trading_pipelines.domain.signals.policy import Direction, SignalPolicy
 
 
 class SessionMode(StrEnum):
@@ -39,6 +41,12 @@ class TradingSession:
         Signal timeframe.
     start_capital : Decimal
         In quote currency (USDT).
+    strategies : tuple of str
+        In the order of precedence: of two that propose the same symbol at one close the first gets the signal.
+    strategy_params : mapping
+        Parameters by name of the strategy; what is not named has its default.
+    direction : Direction
+        Sides that may be opened.
     """
 
     session_id: UUID
@@ -51,5 +59,7 @@ class TradingSession:
     policy: SignalPolicy
     execution: ExecutionParams
     limits: RiskLimits
-    strategy: str = "model"
+    strategies: tuple[str, ...] = ("model_signals",)
+    strategy_params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
+    direction: Direction = Direction.BOTH
     status: SessionStatus = SessionStatus.RUNNING

@@ -22,6 +22,11 @@ class Timeframe(StrEnum):
         return _MINUTES[self.value]
 
     @property
+    def microseconds(self) -> int:
+        """Length in microseconds."""
+        return self.minutes * 60_000_000
+
+    @property
     def delta(self) -> timedelta:
         """Length as a time difference."""
         return timedelta(minutes=self.minutes)

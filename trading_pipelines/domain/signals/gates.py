@@ -1,17 +1,30 @@
-"""The gates between a prediction and a signal.
+"""The gates between what a strategy proposes and a signal.
 
-Every gate is evaluated for every bar, passed or not, and kept with its numbers: a set-up that was
-refused can be explained and counted like one that was emitted. Portfolio limits are not gates; they
-belong to `domain.risk` and are asked in the order path.
+Every gate is evaluated for every proposal, passed or not, and kept with its numbers: one that was refused can be
+explained and counted like one that was emitted. One live bar and a backtest of years go through the same arrays.
+Portfolio limits are not gates; they belong to `domain.risk` and are asked in the order path.
 """
 
-import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from functools import cached_property
 
-from trading_pipelines.domain.signals.policy import SignalPolicy
-from trading_pipelines.domain.signals.setup import TradeSetup
+import numpy as np
+import numpy.typing as npt
+
+from trading_pipelines.domain.engine.params import ExecutionParams
+from trading_pipelines.domain.signals.policy import Direction, SignalPolicy
+from trading_pipelines.domain.signals.setup import Setups, build_setups
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+UNKNOWN_TIME = np.iinfo(np.int64).min
+"""In place of a time that is not known or does not exist."""
+
+_MINUTE = 60_000_000
+_DAY = 1440 * _MINUTE
+COOLDOWN = "cooldown_minutes"
 
 
 @dataclass(frozen=True)
@@ -25,84 +38,190 @@ class Gate:
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """What is known about one symbol at the close of one bar.
+class Proposals:
+    """What strategies propose at closes of bars, with what is known about the moment; one row each.
+
+    Times are microseconds since 1970, UTC, `UNKNOWN_TIME` where there is none.
 
     Attributes
     ----------
-    bar_closed_at : datetime
-        Close of the bar, UTC; the reference price is the close.
-    newest_candle_closed_at : datetime
-        Close of the newest stored candle of the symbol, UTC.
-    model_as_of : datetime or None
-        As-of time of the version in production, None without one.
-    atr_ratio : float
-        ATR over its own one-week median; NaN while it warms up.
-    setup : TradeSetup or None
-        None where no set-up can be built (no prediction, or ATR still warming up).
-    last_signal_at : datetime or None
-        When the session last gave a signal for this symbol.
+    closed_at : array of int64
+        Close of the bar.
+    side : array of int8
+        +1 long, -1 short, 0 where the strategy wants nothing.
+    reference_price, atr, atr_ratio, probability, confidence : array of float
+        Close of the bar and what the strategy says; NaN where it is not known.
+    asks_model : array of bool
+        Whether the strategy rests on a model's prediction.
+    model_as_of : array of int64
+        As-of time of the version that predicted.
+    measures_volatility : array of bool
+        Whether the strategy gives an `atr_ratio` at all.
     """
 
-    bar_closed_at: datetime
-    newest_candle_closed_at: datetime
-    model_as_of: datetime | None
-    atr_ratio: float
-    setup: TradeSetup | None
-    last_signal_at: datetime | None
+    closed_at: Integers
+    side: npt.NDArray[np.int8]
+    reference_price: Floats
+    atr: Floats
+    atr_ratio: Floats
+    probability: Floats
+    confidence: Floats
+    asks_model: npt.NDArray[np.bool_]
+    model_as_of: Integers
+    measures_volatility: npt.NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.closed_at)
+
+    def take(self, rows: Integers | slice) -> "Proposals":
+        """Some of the rows."""
+        return Proposals(*(getattr(self, name)[rows] for name in Proposals.__dataclass_fields__))
+
+    @classmethod
+    def concatenate(cls, parts: Sequence["Proposals"]) -> "Proposals":
+        """Rows of several proposals, one after the other."""
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__))
 
 
-def evaluate_gates(candidate: Candidate, policy: SignalPolicy, as_of: datetime) -> tuple[Gate, ...]:
-    """Evaluate all gates for one candidate at the moment of decision.
+@dataclass(frozen=True)
+class Column:
+    """One gate over all rows; a value that is not known is NaN and does not pass unless the gate is off."""
 
-    The order is that of explanation: the first gate that is not passed names the reason of a rejection.
+    name: str
+    values: Floats
+    threshold: float | None
+    passed: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """Set-ups with every gate's verdict; the order of the gates is that of explanation."""
+
+    setups: Setups
+    gates: tuple[Column, ...]
+
+    @cached_property
+    def passed(self) -> npt.NDArray[np.bool_]:
+        """Where all gates were passed."""
+        return np.logical_and.reduce([gate.passed for gate in self.gates])
+
+    @cached_property
+    def _first_refusal(self) -> Integers:
+        refused = np.array([~gate.passed for gate in self.gates])
+        return np.where(refused.any(axis=0), refused.argmax(axis=0), -1)
+
+    def refusal(self, i: int) -> str | None:
+        """Name of the first gate that a row did not pass, None when it passed all."""
+        position = int(self._first_refusal[i])
+        return None if position < 0 else self.gates[position].name
+
+    def refusals(self) -> dict[str, int]:
+        """How many rows each gate was the first to refuse; gates that refused none are left out."""
+        counts = np.bincount(self._first_refusal[self._first_refusal >= 0], minlength=len(self.gates))
+        return {gate.name: int(n) for gate, n in zip(self.gates, counts, strict=True) if n}
+
+    def row(self, i: int) -> tuple[Gate, ...]:
+        """Every gate of one row with what it saw."""
+        return tuple(
+            Gate(g.name, None if np.isnan(g.values[i]) else float(g.values[i]), g.threshold, bool(g.passed[i]))
+            for g in self.gates
+        )
+
+
+def judge(
+    proposals: Proposals,
+    policy: SignalPolicy,
+    execution: ExecutionParams,
+    direction: Direction,
+    as_of: Integers,
+    newest_candle_closed_at: Integers,
+    last_signal_at: Integers,
+) -> Verdicts:
+    """Evaluate all gates for proposals whose last signals are known.
+
+    Parameters
+    ----------
+    as_of : array of int64
+        Moment of the decision.
+    newest_candle_closed_at : array of int64
+        Close of the newest stored candle of the symbol.
+    last_signal_at : array of int64
+        When the symbol last had a signal in this session, `UNKNOWN_TIME` for never.
     """
-    setup = candidate.setup
-    return (
-        Gate("model", None, None, candidate.model_as_of is not None),
-        Gate("setup", None, None, setup is not None),
-        _at_most("model_age_days", _days(candidate.model_as_of, as_of), policy.max_model_age_days),
-        _at_most("bar_age_minutes", _minutes(candidate.bar_closed_at, as_of), policy.validity_minutes),
-        _at_most(
-            "data_lag_minutes",
-            _minutes(candidate.newest_candle_closed_at, as_of),
-            policy.max_data_lag_minutes,
+    verdicts = _judge_alone(proposals, policy, execution, direction, as_of, newest_candle_closed_at)
+    return Verdicts(verdicts.setups, (*verdicts.gates, _cooldown(last_signal_at, as_of, policy.cooldown_minutes)))
+
+
+def judge_history(
+    proposals: Proposals, policy: SignalPolicy, execution: ExecutionParams, direction: Direction
+) -> Verdicts:
+    """Evaluate all gates at each close of one symbol's history, ascending, as a session that decides in time does.
+
+    A signal given on the way starts the cooldown of the next.
+    """
+    closed_at = proposals.closed_at
+    verdicts = _judge_alone(proposals, policy, execution, direction, closed_at, closed_at)
+    last_signal_at = np.full(len(proposals), UNKNOWN_TIME)
+    cooldown, last, since = policy.cooldown_minutes * _MINUTE, UNKNOWN_TIME, 0
+    for i in np.flatnonzero(verdicts.passed).tolist():
+        now = int(closed_at[i])
+        if last == UNKNOWN_TIME or now - last >= cooldown:
+            last_signal_at[since : i + 1], since, last = last, i + 1, now
+    last_signal_at[since:] = last
+    return Verdicts(verdicts.setups, (*verdicts.gates, _cooldown(last_signal_at, closed_at, policy.cooldown_minutes)))
+
+
+def _judge_alone(
+    proposals: Proposals,
+    policy: SignalPolicy,
+    execution: ExecutionParams,
+    direction: Direction,
+    as_of: Integers,
+    newest_candle_closed_at: Integers,
+) -> Verdicts:
+    """All gates but the cooldown, which depends on the signals before."""
+    p = proposals
+    setups = build_setups(p.side, p.reference_price, p.atr, p.probability, p.confidence, execution)
+    nothing = np.full(len(p), np.nan)
+    allowed = {Direction.LONG: p.side >= 0, Direction.SHORT: p.side <= 0}.get(direction, np.ones(len(p), np.bool_))
+    has_model = ~p.asks_model | (p.model_as_of != UNKNOWN_TIME)
+    complete = setups.complete
+    return Verdicts(
+        setups,
+        (
+            Column("model", nothing, None, has_model),
+            Column("proposal", nothing, None, p.side != 0),
+            Column("setup", nothing, None, complete),
+            Column("direction", nothing, None, allowed),
+            _at_most("model_age_days", _since(p.model_as_of, as_of, _DAY), policy.max_model_age_days, p.asks_model),
+            _at_most("bar_age_minutes", _since(p.closed_at, as_of, _MINUTE), policy.validity_minutes),
+            _at_most("data_lag_minutes", _since(newest_candle_closed_at, as_of, _MINUTE), policy.max_data_lag_minutes),
+            _at_most("atr_ratio", p.atr_ratio, policy.max_atr_ratio, p.measures_volatility),
+            _at_least("confidence", np.where(complete, setups.confidence, np.nan), policy.min_confidence),
+            _at_least("risk_reward", setups.risk_reward, policy.min_risk_reward),
+            _at_least("net_profit", setups.net_profit, policy.min_net_profit),
+            _at_least("expected_value", setups.expected_value, policy.min_expected_value),
         ),
-        _at_most("atr_ratio", candidate.atr_ratio, policy.max_atr_ratio),
-        _at_least("confidence", _of(setup, lambda s: s.confidence), policy.min_confidence),
-        _at_least("risk_reward", _of(setup, lambda s: s.risk_reward), policy.min_risk_reward),
-        _at_least("net_profit", _of(setup, lambda s: s.net_profit), policy.min_net_profit),
-        _at_least("expected_value", _of(setup, lambda s: s.expected_value), policy.min_expected_value),
-        _cooldown(candidate.last_signal_at, policy.cooldown_minutes, as_of),
     )
 
 
-def first_refusal(gates: tuple[Gate, ...]) -> str | None:
-    """Name of the first gate that was not passed, None when all were."""
-    return next((gate.name for gate in gates if not gate.passed), None)
+def _at_least(name: str, values: Floats, threshold: float | None) -> Column:
+    passed = np.ones(len(values), np.bool_) if threshold is None else values >= threshold
+    return Column(name, values, threshold, passed)
 
 
-def _at_least(name: str, value: float | None, threshold: float) -> Gate:
-    return Gate(name, value, threshold, value is not None and value >= threshold)
+def _at_most(name: str, values: Floats, threshold: float | None, asked: npt.NDArray[np.bool_] | None = None) -> Column:
+    """Not above; where the question is not `asked`, or there is no threshold, everything passes."""
+    passed = np.ones(len(values), np.bool_) if threshold is None else values <= threshold
+    return Column(name, values, threshold, passed if asked is None else passed | ~asked)
 
 
-def _at_most(name: str, value: float | None, threshold: float) -> Gate:
-    known = None if value is None or math.isnan(value) else value
-    return Gate(name, known, threshold, known is not None and known <= threshold)
+def _cooldown(last_signal_at: Integers, as_of: Integers, minutes: int) -> Column:
+    since = _since(last_signal_at, as_of, _MINUTE)
+    return Column(COOLDOWN, since, minutes, np.isnan(since) | (since >= minutes))
 
 
-def _cooldown(last_signal_at: datetime | None, minutes: int, as_of: datetime) -> Gate:
-    since = None if last_signal_at is None else _minutes(last_signal_at, as_of)
-    return Gate("cooldown_minutes", since, minutes, since is None or since >= minutes)
-
-
-def _minutes(earlier: datetime, later: datetime) -> float:
-    return (later - earlier) / timedelta(minutes=1)
-
-
-def _days(earlier: datetime | None, later: datetime) -> float | None:
-    return None if earlier is None else (later - earlier) / timedelta(days=1)
-
-
-def _of(setup: TradeSetup | None, read: Callable[[TradeSetup], float]) -> float | None:
-    return None if setup is None else read(setup)
+def _since(earlier: Integers, later: Integers, unit: int) -> Floats:
+    """Time between two moments in `unit`, NaN where the earlier is not known."""
+    known = earlier != UNKNOWN_TIME
+    return np.where(known, (later - np.where(known, earlier, later)) / unit, np.nan)

@@ -26,7 +26,10 @@ from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.portfolio.performance import ClosedPositions, Performance, measure
 from trading_pipelines.domain.risk.limits import RiskLimits
 from trading_pipelines.domain.risk.sizing import SIZING_RULES, pack_limits
-from trading_pipelines.domain.strategies.base import Bars, Strategy
+from trading_pipelines.domain.signals.gates import Proposals, judge_history
+from trading_pipelines.domain.signals.policy import Direction, SignalPolicy
+from trading_pipelines.domain.strategies.base import Bars, Strategy, StrategyInput
+from trading_pipelines.domain.strategies.proposals import propose
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -57,8 +60,8 @@ class BacktestInput:
 
     Attributes
     ----------
-    bars : tuple of Bars
-        What strategies see: the bars of the signal timeframe, per symbol.
+    inputs : tuple of StrategyInput
+        What strategies see, per symbol; after their warm-up come the bars of the signal timeframe that are traded.
     at : tuple of arrays or None
         For each of those bars the index on the grid at whose close it closes, -1 where no finer bar is inside it;
         None for a symbol whose bars are those of the grid.
@@ -68,7 +71,7 @@ class BacktestInput:
 
     symbols: tuple[str, ...]
     grid: Timeframe
-    bars: tuple[Bars, ...]
+    inputs: tuple[StrategyInput, ...]
     at: tuple[Integers | None, ...]
     market: kernel.Market
 
@@ -86,6 +89,7 @@ class BacktestInput:
         funding: Mapping[str, pd.DataFrame] | None = None,
         instruments: Mapping[str, Instrument] | None = None,
         finer: tuple[Timeframe, Mapping[str, pd.DataFrame]] | None = None,
+        inputs: Mapping[str, StrategyInput] | None = None,
     ) -> "BacktestInput":
         """Bring candle frames by symbol onto one grid; equal confidence is ranked in the order of the symbols.
 
@@ -99,11 +103,14 @@ class BacktestInput:
             Steps and minimums; without one nothing is rounded or too small.
         finer : timeframe and candle frames, optional
             Fills are made on these bars; decisions stay on `candles`.
+        inputs : mapping of StrategyInput, optional
+            What strategies see beside `candles`: history to warm up with, longer timeframes, features, predictions.
 
         Raises
         ------
         ValueError
-            If there are no candles, or the finer frames are not of the same symbols and of a shorter timeframe.
+            If there are no candles, the finer frames are not of the same symbols and of a shorter timeframe, or the
+            bars after the warm-up of `inputs` are not those of `candles`.
         """
         symbols = tuple(sorted(candles))
         grid, frames = (timeframe, candles) if finer is None else finer
@@ -115,6 +122,7 @@ class BacktestInput:
         ts = _union([b.ts for b in own])
         rows = [None if len(b) == len(ts) else np.searchsorted(ts, b.ts) for b in own]
         bars = own if finer is None else tuple(_bars(s, candles[s]) for s in symbols)
+        seen = tuple(StrategyInput(b, timeframe) if inputs is None else _checked(inputs[b.symbol], b) for b in bars)
         at = tuple(_closing_bars(b.ts, timeframe, ts, grid) for b in bars)
         decides = np.zeros(len(ts), np.bool_)
         for indices in at:
@@ -131,7 +139,7 @@ class BacktestInput:
             *_funding(due, own, ts, opens),
             venue=np.array([_venue((instruments or {}).get(s)) for s in symbols]),
         )
-        return cls(symbols, grid, bars, at, market)
+        return cls(symbols, grid, seen, at, market)
 
 
 @dataclass(frozen=True)
@@ -259,10 +267,18 @@ def run_backtest(
     execution: ExecutionParams,
     limits: RiskLimits,
     start_capital: float = 10_000.0,
+    policy: SignalPolicy | None = None,
+    direction: Direction = Direction.BOTH,
 ) -> BacktestResult:
-    """Let a strategy trade over the whole input."""
+    """Let a strategy trade over the whole input.
+
+    Parameters
+    ----------
+    policy : SignalPolicy, optional
+        The gates that a proposal passes before it becomes a candidate, cooldown included; none without one.
+    """
     market = data.market
-    plan = make_plan(data, strategy)
+    plan = make_plan(data, strategy, execution, policy, direction)
     state = kernel.new_state(market, plan, start_capital)
     kernel.run_portfolio(market, plan, state, data.bar_length, pack_execution(execution), pack_limits(limits))
     return BacktestResult(
@@ -281,19 +297,24 @@ def run_backtest(
     )
 
 
-def make_plan(data: BacktestInput, strategy: Strategy) -> kernel.Plan:
+def make_plan(
+    data: BacktestInput,
+    strategy: Strategy,
+    execution: ExecutionParams,
+    policy: SignalPolicy | None = None,
+    direction: Direction = Direction.BOTH,
+) -> kernel.Plan:
     """Ask the strategy symbol by symbol and put its answers on the grid, at the closes at which it decided.
 
-    An entry without an ATR or a confidence cannot be sized and is no candidate. The candidates of one close are in the
-    order of descending confidence, then of the symbols.
+    An entry without an ATR or a confidence cannot be sized and is no candidate, nor is one that a gate of `policy`
+    refuses. The candidates of one close are in the order of descending confidence, then of the symbols.
     """
     shape = data.market.close.shape
     atr, exits = np.full(shape, np.nan), np.zeros(shape, np.uint8)
     bars, symbols, rows = list[Integers](), list[Integers](), list[Floats]()
-    for s, (own, at) in enumerate(zip(data.bars, data.at, strict=True)):
-        told = strategy.signals(own)
-        i = np.flatnonzero(told.entry)
-        i = i[(told.atr[i] > 0) & np.isfinite(told.confidence[i])]
+    for s, (seen, at) in enumerate(zip(data.inputs, data.at, strict=True)):
+        told, proposals = propose(strategy, seen)
+        i = _candidates(proposals, execution, policy, direction)
         if at is None:
             atr[s], exits[s] = told.atr, told.exit
             bars.append(i)
@@ -304,10 +325,27 @@ def make_plan(data: BacktestInput, strategy: Strategy) -> kernel.Plan:
             bars.append(at[i])
         symbols.append(np.full(len(i), s))
         side = told.entry[i].astype(np.float64)
-        rows.append(np.column_stack((side, told.confidence[i], own.close[i], told.atr[i])))
+        rows.append(np.column_stack((side, told.confidence[i], proposals.reference_price[i], told.atr[i])))
     bar, symbol, row = np.concatenate(bars), np.concatenate(symbols), np.concatenate(rows)
     order = np.lexsort((symbol, -row[:, kernel.C_CONFIDENCE], bar))
     return kernel.Plan(atr, exits, bar[order], symbol[order], row[order])
+
+
+def _candidates(
+    proposals: Proposals, execution: ExecutionParams, policy: SignalPolicy | None, direction: Direction
+) -> Integers:
+    """Positions of the proposals that may be sized."""
+    if policy is not None:
+        return np.flatnonzero(judge_history(proposals, policy, execution, direction).passed)
+    wanted = {Direction.LONG: proposals.side > 0, Direction.SHORT: proposals.side < 0}.get(direction, proposals.side)
+    i = np.flatnonzero(wanted)
+    return i[(proposals.atr[i] > 0) & np.isfinite(proposals.confidence[i])]
+
+
+def _checked(seen: StrategyInput, traded: Bars) -> StrategyInput:
+    if not np.array_equal(seen.bars.ts[seen.warm_up :], traded.ts):
+        raise ValueError(f"{traded.symbol}: the strategy would not see the bars that are traded")
+    return seen
 
 
 def _bars(symbol: str, frame: pd.DataFrame) -> Bars:

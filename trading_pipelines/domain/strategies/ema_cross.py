@@ -1,37 +1,51 @@
 """The benchmark strategy of the execution model: two exponential averages that cross."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import talib
 
 from trading_pipelines.domain.risk.limits import RiskLimits
-from trading_pipelines.domain.strategies.base import CLOSE_LONG, CLOSE_SHORT, Bars, Signals
+from trading_pipelines.domain.signals.policy import SignalPolicy
+from trading_pipelines.domain.strategies.base import CLOSE_LONG, CLOSE_SHORT, Needs, Signals, Strategy, StrategyInput
+from trading_pipelines.errors import UserError
 
-BENCHMARK_LIMITS = RiskLimits(max_drawdown_new_trades=1, max_drawdown_close_all=1, max_daily_loss=1)
+_UNGATED = {"max_drawdown_new_trades": 1.0, "max_drawdown_close_all": 1.0, "max_daily_loss": 1.0}
+BENCHMARK_LIMITS = RiskLimits().model_copy(update=_UNGATED)
 """Sizes and caps as ever; no gate by drawdown or daily loss."""
 
 
 @dataclass(frozen=True)
-class EmaCross:
+class EmaCross(Strategy):
     """Long when the fast average goes from at or below to above the slow one, short the mirror.
 
     While a position of the symbol is open only the opposite signal counts, and it closes it.
     """
+
+    name: ClassVar[str] = "ema_cross"
 
     fast: int = 20
     slow: int = 80
     atr_period: int = 14
     confidence: float = 0.65
 
-    @property
-    def name(self) -> str:
-        """Name under which results are stored."""
-        return "ema_cross"
+    def __post_init__(self) -> None:
+        if not 2 <= self.fast < self.slow:
+            raise UserError(f"ema_cross needs 2 <= fast < slow, not fast={self.fast} and slow={self.slow}")
+        if self.atr_period < 2 or not 0 <= self.confidence <= 1:
+            raise UserError("ema_cross needs atr_period >= 2 and a confidence from 0 to 1")
 
-    def signals(self, bars: Bars) -> Signals:
+    @property
+    def needs(self) -> Needs:
+        """A start value keeps less than 1e-14 of its weight after 16 lengths of the slow average."""
+        return Needs(warm_up=16 * max(self.slow, 2 * self.atr_period))
+
+    def signals(self, data: StrategyInput) -> Signals:
         """Decide at the close of each bar; averages and ATR are TA-Lib's."""
-        spread = talib.EMA(bars.close, self.fast) - talib.EMA(bars.close, self.slow)
+        bars = data.bars
+        fast, slow = talib.EMA(bars.close, self.fast), talib.EMA(bars.close, self.slow)
+        spread = fast - slow
         up, down = np.zeros(len(bars), np.bool_), np.zeros(len(bars), np.bool_)
         # Comparisons with the NaN of the warm-up are false.
         up[1:] = (spread[1:] > 0) & (spread[:-1] <= 0)
@@ -41,4 +55,13 @@ class EmaCross:
             confidence=np.full(len(bars), self.confidence),
             exit=up.view(np.uint8) * np.uint8(CLOSE_SHORT) + down.view(np.uint8) * np.uint8(CLOSE_LONG),
             atr=talib.ATR(bars.high, bars.low, bars.close, self.atr_period),
+            factors={"ema_fast": fast, "ema_slow": slow},
         )
+
+    def policy(self, policy: SignalPolicy) -> SignalPolicy:
+        """No gates: the benchmark measures the engine, not the thresholds."""
+        return policy.without_gates()
+
+    def limits(self, limits: RiskLimits) -> RiskLimits:
+        """Sizes and caps as configured; no gate by drawdown or daily loss."""
+        return limits.model_copy(update=_UNGATED)

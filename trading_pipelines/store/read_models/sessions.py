@@ -30,7 +30,8 @@ class SessionSummary:
     exchange: str
     symbols: list[str]
     timeframe: str
-    strategy: str
+    strategies: list[str]
+    direction: str
     start_capital: float
     clock: datetime | None
     fingerprint: str | None
@@ -41,7 +42,7 @@ class SessionSummary:
 
 
 _SESSIONS = """
-select s.session_id, s.name, s.mode, s.status, s.exchange, s.symbols, s.timeframe, s.strategy,
+select s.session_id, s.name, s.mode, s.status, s.exchange, s.symbols, s.timeframe, s.strategies, s.direction,
        s.start_capital::float8 as start_capital, s.clock, s.fingerprint, s.created_at,
        (select min(ts) from equity e where e.session_id = s.session_id) as first_mark,
        (select max(ts) from equity e where e.session_id = s.session_id) as last_mark,

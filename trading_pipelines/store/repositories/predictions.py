@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 import psycopg
+from psycopg.rows import class_row
 
 
 @dataclass(frozen=True)
@@ -60,3 +61,35 @@ def set_outcomes(
         """,
         [(outcome, at, instrument_id, timeframe, ts) for ts, outcome, at in outcomes],
     )
+
+
+@dataclass(frozen=True)
+class ProductionPrediction:
+    """What the version in production at a bar's close said about it."""
+
+    ts: datetime
+    model_id: str
+    model_as_of: datetime
+    probability: float
+
+
+def in_production(
+    connection: psycopg.Connection[Any], instrument_id: int, timeframe: str, start: datetime, end: datetime
+) -> list[ProductionPrediction]:
+    """Predictions of the bars that open in [start, end), each by the version in production at its close, ascending."""
+    with connection.cursor(row_factory=class_row(ProductionPrediction)) as cursor:
+        return cursor.execute(
+            """
+            select p.ts, p.model_id, m.as_of as model_as_of, p.probability
+            from predictions p join model_versions m using (model_id)
+            where p.instrument_id = %(instrument)s and p.timeframe = %(timeframe)s
+              and p.ts >= %(start)s and p.ts < %(end)s
+              and p.model_id = (
+                  select o.model_id from model_promotions o
+                  where o.instrument_id = %(instrument)s and o.timeframe = %(timeframe)s
+                    and o.effective_from <= p.available_at
+                  order by o.effective_from desc, o.promotion_id desc limit 1)
+            order by p.ts
+            """,
+            {"instrument": instrument_id, "timeframe": timeframe, "start": start, "end": end},
+        ).fetchall()

@@ -11,15 +11,15 @@ from psycopg.types.json import Jsonb
 from trading_pipelines.domain.engine.params import ExecutionParams
 from trading_pipelines.domain.execution.session import SessionMode, SessionStatus, TradingSession
 from trading_pipelines.domain.risk.limits import RiskLimits
-from trading_pipelines.domain.signals.policy import SignalPolicy
+from trading_pipelines.domain.signals.policy import Direction, SignalPolicy
 
-_COLUMNS = "session_id, name, mode, status, exchange, symbols, timeframe, strategy, start_capital, config"
+_COLUMNS = "session_id, name, mode, status, exchange, symbols, timeframe, strategies, direction, start_capital, config"
 
 
 def insert(connection: psycopg.Connection[Any], session: TradingSession, clock: datetime | None) -> None:
     """Store a new session; `psycopg.errors.UniqueViolation` when the name is taken."""
     connection.execute(
-        f"insert into sessions ({_COLUMNS}, clock) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        f"insert into sessions ({_COLUMNS}, clock) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
         (
             session.session_id,
             session.name,
@@ -28,7 +28,8 @@ def insert(connection: psycopg.Connection[Any], session: TradingSession, clock: 
             session.exchange,
             list(session.symbols),
             session.timeframe,
-            session.strategy,
+            list(session.strategies),
+            session.direction,
             session.start_capital,
             Jsonb(_rules(session)),
             clock,
@@ -51,10 +52,16 @@ def of_mode(connection: psycopg.Connection[Any], mode: SessionMode) -> list[Trad
 
 
 def update_rules(connection: psycopg.Connection[Any], session: TradingSession) -> None:
-    """Replace the symbols and rules of a session by those of `session`."""
+    """Replace the symbols, strategies and rules of a session by those of `session`."""
     connection.execute(
-        "update sessions set symbols = %s, config = %s where session_id = %s",
-        (list(session.symbols), Jsonb(_rules(session)), session.session_id),
+        "update sessions set symbols = %s, strategies = %s, direction = %s, config = %s where session_id = %s",
+        (
+            list(session.symbols),
+            list(session.strategies),
+            session.direction,
+            Jsonb(_rules(session)),
+            session.session_id,
+        ),
     )
 
 
@@ -86,6 +93,7 @@ def _rules(session: TradingSession) -> dict[str, Any]:
         "policy": session.policy.model_dump(mode="json"),
         "execution": session.execution.model_dump(mode="json"),
         "limits": session.limits.model_dump(mode="json"),
+        "strategy_params": {name: dict(params) for name, params in session.strategy_params.items()},
     }
 
 
@@ -101,6 +109,8 @@ def _session(row: dict[str, Any]) -> TradingSession:
         policy=SignalPolicy.model_validate(row["config"]["policy"]),
         execution=ExecutionParams.model_validate(row["config"]["execution"]),
         limits=RiskLimits.model_validate(row["config"]["limits"]),
-        strategy=row["strategy"],
+        strategies=tuple(row["strategies"]),
+        strategy_params=row["config"].get("strategy_params", {}),
+        direction=Direction(row["direction"]),
         status=SessionStatus(row["status"]),
     )

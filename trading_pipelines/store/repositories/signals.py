@@ -20,6 +20,7 @@ class DecisionRow:
     instrument_id: int
     timeframe: str
     ts: datetime
+    strategy: str
     decided_at: datetime
     outcome: str
     reason: str
@@ -28,6 +29,7 @@ class DecisionRow:
     model_id: str | None
     gates: list[dict[str, Any]]
     setup: dict[str, Any] | None
+    factors: dict[str, float]
     run_id: str | None
 
 
@@ -40,6 +42,7 @@ class SignalRow:
     instrument_id: int
     timeframe: str
     ts: datetime
+    strategy: str
     created_at: datetime
     valid_until: datetime
     side: str
@@ -59,7 +62,7 @@ class SignalRow:
     cost: float
     net_profit: float
     expected_value: float
-    model_id: str
+    model_id: str | None
     factors: dict[str, float]
     run_id: str | None
     updated_at: datetime
@@ -80,11 +83,12 @@ def pending_bars(
     session_id: UUID,
     instrument_ids: Sequence[int],
     timeframe: str,
+    strategies: Sequence[str],
     feature_set_id: int,
     available_from: datetime,
     as_of: datetime,
 ) -> list[datetime]:
-    """Open times of the bars that have features but lack a decision for some symbol, ascending.
+    """Open times of the bars that have features but lack some strategy's decision for some symbol, ascending.
 
     Only bars that became available in (`available_from`, `as_of`] count.
     """
@@ -94,16 +98,17 @@ def pending_bars(
         where f.instrument_id = any(%(instruments)s) and f.feature_set_id = %(feature_set)s
           and f.available_at > %(available_from)s and f.available_at <= %(as_of)s
           and f.ts > %(available_from)s::timestamptz - interval '2 days'
-          and not exists (
-              select from decisions d
+          and cardinality(%(strategies)s::text[]) > (
+              select count(*) from decisions d
               where d.session_id = %(session)s and d.instrument_id = f.instrument_id
-                and d.timeframe = %(timeframe)s and d.ts = f.ts)
+                and d.timeframe = %(timeframe)s and d.ts = f.ts and d.strategy = any(%(strategies)s))
         order by f.ts
     """).format(features=sql.Identifier(f"features_{timeframe}"))
     rows = connection.execute(
         query,
         {
             "instruments": list(instrument_ids),
+            "strategies": list(strategies),
             "feature_set": feature_set_id,
             "available_from": available_from,
             "as_of": as_of,
@@ -137,67 +142,6 @@ def expire(connection: psycopg.Connection[Any], session_id: UUID, as_of: datetim
         (as_of, session_id, as_of),
     )
     return cursor.rowcount
-
-
-@dataclass(frozen=True)
-class CandidateRow:
-    """What a decision reads about one instrument and bar; the model's part is None without a prediction."""
-
-    instrument_id: int
-    ts: datetime
-    available_at: datetime
-    close: float
-    atr: float
-    atr_ratio: float
-    model_id: str | None
-    model_as_of: datetime | None
-    probability: float | None
-    confidence: float | None
-    side: str | None
-
-
-def read_candidates(
-    connection: psycopg.Connection[Any],
-    instrument_ids: Sequence[int],
-    timeframe: str,
-    feature_set_id: int,
-    start: datetime,
-    end: datetime,
-) -> list[CandidateRow]:
-    """The bars with open time in [start, end), by time and instrument.
-
-    The prediction is that of the version that was in production at the bar's close.
-    """
-    query = sql.SQL("""
-        select f.instrument_id, f.ts, f.available_at, c.close,
-               f.values[array_position(s.names, 'atr_14')] as atr,
-               f.values[array_position(s.names, 'atr_ratio')] as atr_ratio,
-               p.model_id, m.as_of as model_as_of, p.probability, p.confidence, p.side
-        from {features} f
-        join feature_sets s using (feature_set_id)
-        join {candles} c using (instrument_id, ts)
-        left join lateral (
-            select o.model_id from model_promotions o
-            where o.instrument_id = f.instrument_id and o.timeframe = %(timeframe)s
-              and o.effective_from <= f.available_at
-            order by o.effective_from desc, o.promotion_id desc limit 1) production on true
-        left join predictions p
-            on p.instrument_id = f.instrument_id and p.timeframe = %(timeframe)s and p.ts = f.ts
-           and p.model_id = production.model_id
-        left join model_versions m on m.model_id = p.model_id
-        where f.instrument_id = any(%(instruments)s) and f.feature_set_id = %(feature_set)s
-          and f.ts >= %(start)s and f.ts < %(end)s
-        order by f.ts, f.instrument_id
-    """).format(features=sql.Identifier(f"features_{timeframe}"), candles=sql.Identifier(f"ohlcv_{timeframe}"))
-    arguments = {
-        "timeframe": timeframe,
-        "instruments": list(instrument_ids),
-        "feature_set": feature_set_id,
-        "start": start,
-        "end": end,
-    }
-    with connection.cursor(row_factory=class_row(CandidateRow)) as cursor:
-        return cursor.execute(query, arguments).fetchall()
 
 
 def newest_candle_closes(

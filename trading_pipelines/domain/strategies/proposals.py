@@ -1,0 +1,49 @@
+"""From what a strategy says to proposals that the gates can judge."""
+
+import numpy as np
+
+from trading_pipelines.domain.signals.gates import UNKNOWN_TIME, Proposals
+from trading_pipelines.domain.strategies.base import NO_MODEL, Signals, Strategy, StrategyInput
+
+
+def propose(strategy: Strategy, data: StrategyInput) -> tuple[Signals, Proposals]:
+    """Ask the strategy at each close of one symbol; the answers of the warm-up are left out.
+
+    Raises
+    ------
+    ValueError
+        An array of the answer is not as long as the bars: a mistake in the strategy.
+    """
+    told = _after_warm_up(strategy, data)
+    rows = slice(data.warm_up, None)
+    n = len(told.entry)
+    predictions = data.predictions if strategy.needs.predictions else None
+    as_of = np.full(n, UNKNOWN_TIME) if predictions is None else predictions.as_of[rows]
+    return told, Proposals(
+        closed_at=data.closed_at[rows],
+        side=told.entry,
+        reference_price=data.bars.close[rows],
+        atr=told.atr,
+        atr_ratio=np.full(n, np.nan) if told.atr_ratio is None else told.atr_ratio,
+        probability=told.confidence if told.probability is None else told.probability,
+        confidence=told.confidence,
+        asks_model=np.full(n, predictions is not None),
+        model_as_of=np.where(as_of == NO_MODEL, UNKNOWN_TIME, as_of),
+        measures_volatility=np.full(n, told.atr_ratio is not None),
+    )
+
+
+def _after_warm_up(strategy: Strategy, data: StrategyInput) -> Signals:
+    told = strategy.signals(data)
+    optional = {name: getattr(told, name) for name in ("probability", "atr_ratio")}
+    arrays = {name: getattr(told, name) for name in ("entry", "confidence", "exit", "atr")}
+    arrays |= {name: values for name, values in optional.items() if values is not None}
+    for name, values in (*arrays.items(), *told.factors.items()):
+        if len(values) != len(data.bars):
+            raise ValueError(f"strategy {strategy.name}: {name} has {len(values)} values for {len(data.bars)} bars")
+    if data.warm_up == 0:
+        return told
+    return Signals(
+        **{name: values[data.warm_up :] for name, values in arrays.items()},
+        factors={name: values[data.warm_up :] for name, values in told.factors.items()},
+    )
