@@ -87,6 +87,14 @@ class TraderSettings(BaseModel):
     """Pause between two looks at the market."""
     reconcile_seconds: float = Field(default=10.0, ge=1)
     """Pause between two comparisons with the exchange."""
+    truth_seconds: float = Field(default=60.0, ge=1)
+    """How long a comparison counts; without a newer one no entry is sent."""
+    unresolved_seconds: float = Field(default=30.0, ge=1)
+    """Age from which an order without a known outcome keeps all entries of its session back."""
+    balance_tolerance: float = Field(default=0.01, ge=0)
+    """Difference in quote currency up to which a balance agrees."""
+    instruction_seconds: float = Field(default=30.0, ge=1)
+    """How long an instruction of a person waits to be carried out before it expires."""
     bar_delay_seconds: float = Field(default=3.0, ge=0)
     """Time that a source gets to publish a bar after its close."""
     log_seconds: float = Field(default=300.0, ge=1)

@@ -208,6 +208,24 @@ def synchronise(
     return SynchronisationReport(len(new_fills), tuple(opened), tuple(closed), repaired)
 
 
+def take_over_fills(
+    connection: psycopg.Connection[Any],
+    session: TradingSession,
+    exchange: ExchangePort,
+    missing: Sequence[FillReport],
+    as_of: datetime,
+) -> int:
+    """Book fills that `synchronise` never saw, as `reconciliation` finds them; how many were not booked already."""
+    context = _Context(connection, session, exchange, as_of)
+    booked = 0
+    with protection.changing_orders(connection, session):
+        for fill in missing:
+            if not fills.is_stored(connection, fill.fill_id):
+                _take_over_fill(context, fill)
+                booked += 1
+    return booked
+
+
 # One signal
 
 
@@ -256,7 +274,7 @@ def _send(context: _Context, signal_id: UUID, bracket: BracketRequest) -> _Outco
     connection, session, as_of = context.connection, context.session, context.as_of
     names = [leg.client_order_id for leg in bracket.legs]
     with protection.changing_orders(connection, session):
-        if context.kill is not None and context.kill.state(connection).engaged:
+        if context.kill is not None and context.kill.state(connection, session.session_id).engaged:
             return _Outcome.WAITING
         if orders.set_status(connection, names, OrderStatus.SENT, as_of) < len(names):
             raise RuntimeError(f"the orders of signal {signal_id} were changed while they were being sent")

@@ -1,21 +1,24 @@
-"""The kill switch: a database row and a file, of which either engages it."""
+"""The kill switch: a database row and a file, of which either engages it, and what else keeps entries back.
+
+Belongs here: whether an entry may be sent at all. Does not belong here: whether it is a good one (`risk`), and what is
+done while the switch is engaged (`monitor.enforce_kill_switch`).
+"""
 
 import contextlib
-import json
-import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import psycopg
 
 from trading_pipelines.errors import UserError
+from trading_pipelines.store.kill_file import KillOrder, kill_file, read_kill_file, write_kill_file
 from trading_pipelines.store.repositories import kill_switch as store
-
-FILE_NAME = "KILL"
+from trading_pipelines.store.repositories import truth
 
 Connect = Callable[[], AbstractContextManager[psycopg.Connection[Any]]]
 
@@ -37,19 +40,47 @@ class KillSwitch:
     """Stop all new orders, whatever else of the platform is down.
 
     Engaged when the row or the file says so, and also when either cannot be read: not knowing means not
-    trading. Orders that only reduce a position stay allowed.
+    trading. Orders that only reduce a position stay allowed. Besides the switch of the platform each session has one
+    of its own.
     """
 
     def __init__(self, data_dir: Path, connect: Connect) -> None:
-        self.file = data_dir / FILE_NAME
+        self.file = kill_file(data_dir)
         self._connect = connect
 
-    def state(self, connection: psycopg.Connection[Any] | None = None) -> KillState:
-        """Look at file and row, the row over `connection` if one is given; what either asks for is asked for."""
-        file, row = _from_file(self.file), self._from_database(connection)
-        if file is None or not row.engaged:
-            return file or row
-        return KillState(True, file.reason, file.cancel or row.cancel, file.flatten or row.flatten)
+    def state(self, connection: psycopg.Connection[Any] | None = None, session_id: UUID | None = None) -> KillState:
+        """Look at file and rows, over `connection` if one is given; what any of them asks for is asked for.
+
+        With `session_id` the switch of that session counts as well.
+        """
+        order = read_kill_file(self.file)
+        row = self._from_database(connection, session_id)
+        if order is None:
+            return row
+        if not row.engaged:
+            return KillState(True, order.reason, order.cancel, order.flatten)
+        return KillState(True, order.reason, order.cancel or row.cancel, order.flatten or row.flatten)
+
+    def refusal(self, connection: psycopg.Connection[Any], session_id: UUID, as_of: datetime) -> str | None:
+        """Why no entry of a session may be sent at `as_of`; None when one may.
+
+        Besides the switches it takes a comparison of the books with the exchange that is not out of date: who does not
+        know what is open must not open more.
+        """
+        state = self.state(connection, session_id)
+        if state.engaged:
+            return f"the kill switch is engaged: {state.reason}"
+        try:
+            known = truth.read(connection, session_id)
+        except psycopg.Error as error:
+            return f"what is known of the account cannot be read: {_first_line(error)}"
+        if known is None:
+            return "the account has not been compared with the exchange yet"
+        if not known.known:
+            return known.reason
+        if known.valid_until < as_of:
+            return f"the account was last compared with the exchange at {known.checked_at:%Y-%m-%d %H:%M:%S} UTC"
+        return None
 
     def engage(self, reason: str, *, cancel: bool = True, flatten: bool = False) -> KillState:
         """Stop trading at once; one of file and row is enough, so the other may fail.
@@ -61,7 +92,7 @@ class KillSwitch:
         """
         failures: list[str] = []
         try:
-            _write_durably(self.file, _describe(reason, cancel, flatten))
+            write_kill_file(self.file, KillOrder(reason, cancel, flatten))
         except OSError as error:
             failures.append(f"{self.file}: {error.strerror}")
         try:
@@ -89,52 +120,32 @@ class KillSwitch:
             raise UserError(f"still engaged, remove {self.file} by hand: {error.strerror}") from error
         return KillState(False, reason, cancel=False)
 
-    def _from_database(self, connection: psycopg.Connection[Any] | None) -> KillState:
+    def engage_for(self, session_id: UUID, reason: str, *, cancel: bool = True, flatten: bool = False) -> None:
+        """Stop one session alone; it has no file, so the database has to answer."""
+        with self._connect() as connection:
+            store.write_session(connection, session_id, engaged=True, reason=reason, cancel=cancel, flatten=flatten)
+            connection.commit()
+
+    def _from_database(self, connection: psycopg.Connection[Any] | None, session_id: UUID | None) -> KillState:
         try:
             with self._connect() if connection is None else contextlib.nullcontext(connection) as usable:
                 row = store.read(usable)
+                own = None if session_id is None else store.read_session(usable, session_id)
         except psycopg.Error as error:
             return KillState(True, f"the kill switch row cannot be read: {_first_line(error)}", cancel=False)
         if row is None:
             return KillState(True, "the kill switch row is missing", cancel=False)
-        return KillState(row.engaged, row.reason, row.cancel, row.flatten)
+        engaged = [found for found in (row, own) if found is not None and found.engaged]
+        if not engaged:
+            return KillState(False, row.reason, row.cancel, row.flatten)
+        return KillState(
+            True, engaged[0].reason, any(found.cancel for found in engaged), any(found.flatten for found in engaged)
+        )
 
     def _write_row(self, *, engaged: bool, reason: str, cancel: bool, flatten: bool) -> None:
         with self._connect() as connection:
             store.write(connection, engaged=engaged, reason=reason, cancel=cancel, flatten=flatten)
             connection.commit()
-
-
-def _from_file(file: Path) -> KillState | None:
-    """None when there is no file; an empty or unreadable one engages as well."""
-    try:
-        text = file.read_text()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        return KillState(True, f"{file} cannot be read: {error.strerror}", cancel=False)
-    return _parse(text) or KillState(True, f"{file} exists")
-
-
-def _parse(text: str) -> KillState | None:
-    with contextlib.suppress(json.JSONDecodeError, KeyError, TypeError):
-        content = json.loads(text)
-        return KillState(True, str(content["reason"]), content["cancel"] is not False, content["flatten"] is True)
-    return None
-
-
-def _describe(reason: str, cancel: bool, flatten: bool) -> str:
-    since = datetime.now(UTC).isoformat(timespec="seconds")
-    return json.dumps({"reason": reason, "cancel": cancel, "flatten": flatten, "since": since})
-
-
-def _write_durably(file: Path, text: str) -> None:
-    """Write so that a power cut right after leaves the file."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w") as stream:
-        stream.write(text + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
 
 
 def _first_line(error: Exception) -> str:

@@ -74,6 +74,11 @@ def insert_fill(
     )
 
 
+def is_stored(connection: psycopg.Connection[Any], fill_id: str) -> bool:
+    """Whether a fill has been taken over."""
+    return connection.execute("select from fills where fill_id = %s", (fill_id,)).rowcount > 0
+
+
 def insert_funding(
     connection: psycopg.Connection[Any], session_id: UUID, position_id: UUID, payment: FundingReport
 ) -> bool:
