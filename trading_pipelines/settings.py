@@ -28,7 +28,7 @@ from pydantic_settings import SettingsError as UnreadableValueError
 from trading_pipelines.domain.engine.params import ExecutionParams
 from trading_pipelines.domain.modelling.spec import TrainingSpec
 from trading_pipelines.domain.risk.limits import RiskLimits
-from trading_pipelines.domain.signals.policy import Profile, SignalPolicy
+from trading_pipelines.domain.signals.policy import Direction, Profile, SignalPolicy
 from trading_pipelines.domain.simulation.spec import SimulatedMarketSpec
 from trading_pipelines.errors import UserError
 
@@ -64,6 +64,11 @@ class SessionSettings(BaseModel):
     name: str = Field(default="paper", min_length=1, max_length=40, pattern=r"^[a-z0-9][a-z0-9_-]*$")
     capital: float = Field(default=10_000.0, gt=0)
     """Start balance in USDT."""
+    strategies: tuple[str, ...] = Field(default=("model_signals",), min_length=1)
+    """In the order of precedence; a name, `path/to/file.py:Class` or `package.module:Class`."""
+    strategy_params: dict[str, dict[str, Any]] = {}
+    """Parameters by strategy, for example '{"ema_cross": {"fast": 10}}'."""
+    direction: Direction = Direction.BOTH
 
 
 class FillSettings(BaseModel):

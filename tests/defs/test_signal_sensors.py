@@ -1,11 +1,13 @@
 """From what is stored to the runs that are asked for, over several ticks on a real database."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import dagster as dg
 import pytest
 
+from trading_pipelines.application.sessions import new_session
 from trading_pipelines.definitions import defs
 from trading_pipelines.defs.execution.jobs import signal_execution_job
 from trading_pipelines.defs.execution.schedules import signal_execution_schedule
@@ -13,8 +15,10 @@ from trading_pipelines.defs.execution.sensors import signal_execution_sensor
 from trading_pipelines.defs.market_data.jobs import market_data_job
 from trading_pipelines.defs.signals.jobs import signal_emission_job
 from trading_pipelines.defs.signals.sensors import signal_emission_sensor
-from trading_pipelines.domain.execution.session import SessionStatus
+from trading_pipelines.domain.execution.session import SessionMode, SessionStatus
+from trading_pipelines.domain.risk.limits import RiskLimits
 from trading_pipelines.resources.platform import ClockResource
+from trading_pipelines.settings import settings
 from trading_pipelines.store.repositories import sessions
 
 BAR = timedelta(minutes=15)
@@ -124,6 +128,38 @@ def test_failed_emission_is_retried_with_a_fresh_run_key(books: Any, emission: D
 def test_bar_too_old_for_a_valid_signal_is_not_requested(books: Any, emission: Daemon, bar: datetime) -> None:
     books.feature_row(bar - timedelta(hours=6))
     assert emission.tick() == []
+
+
+def test_work_of_several_sessions_goes_into_one_run(books: Any, emission: Daemon, bar: datetime) -> None:
+    books.feature_row(bar)
+    second = replace(new_session(books.connection, settings(), "second", SessionMode.PAPER), symbols=("BTCUSDT",))
+    sessions.insert(books.connection, second, clock=None)
+    books.connection.commit()
+    (run,) = emission.tick()
+    assert emission.run_keys == [f"paper+second:{bar.isoformat()}"]
+    books.decide(bar)
+    emission.finish(run)
+    (rest,) = emission.tick()
+    assert emission.run_keys[-1] == f"second:{bar.isoformat()}"
+    emission.finish(rest)
+    assert emission.tick() == []
+
+
+def test_session_whose_strategy_is_missing_does_not_keep_others_from_deciding(
+    books: Any, emission: Daemon, bar: datetime, resources: dict[str, Any]
+) -> None:
+    books.candle(bar, table="ohlcv_15m", available_at=bar + BAR)
+    books.feature_row(bar)
+    broken = new_session(books.connection, settings(), "broken", SessionMode.PAPER, limits=RiskLimits())
+    sessions.insert(books.connection, replace(broken, strategies=("gone.py:Gone",)), clock=None)
+    books.connection.commit()
+    job = defs.resolve_job_def(signal_emission_job.name)
+    result = job.execute_in_process(instance=emission.instance, resources=resources, raise_on_error=False)
+    assert not result.success
+    errors = [event.event_specific_data.error for event in result.filter_events(lambda e: e.is_step_failure)]
+    assert any("session broken: there is no strategy file gone.py" in str(error) for error in errors)
+    decided = books.connection.execute("select name from decisions join sessions using (session_id)").fetchall()
+    assert decided == [("paper",)]
 
 
 def test_paused_session_decides_nothing(books: Any, emission: Daemon, bar: datetime) -> None:

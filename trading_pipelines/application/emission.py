@@ -14,16 +14,19 @@ import numpy as np
 import psycopg
 
 from trading_pipelines.application.candidates import Candidates, StrategyCandidates, Universe, load_candidates
+from trading_pipelines.application.features import current_feature_set
 from trading_pipelines.application.portfolio import portfolio_view
 from trading_pipelines.application.prediction import explain
 from trading_pipelines.application.strategy_inputs import from_microseconds, to_microseconds
 from trading_pipelines.domain.execution.orders import PositionSide
 from trading_pipelines.domain.execution.session import SessionStatus, TradingSession
+from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.risk.rules import PortfolioView, size_trade
 from trading_pipelines.domain.signals.gates import UNKNOWN_TIME, Verdicts, judge
 from trading_pipelines.domain.signals.setup import TradeSetup
 from trading_pipelines.domain.strategies.base import CLOSE_LONG, CLOSE_SHORT
 from trading_pipelines.store.repositories import exits as exit_store
+from trading_pipelines.store.repositories import instruments as instrument_store
 from trading_pipelines.store.repositories import signals as signal_store
 from trading_pipelines.store.repositories.exits import ExitRow
 
@@ -53,18 +56,32 @@ class EmissionReport:
 
 def pending_bars(connection: psycopg.Connection[Any], session: TradingSession, as_of: datetime) -> list[datetime]:
     """Open times of bars that could still give a valid signal and are not decided yet, ascending."""
-    universe = Universe.of(connection, session)
+    stored = instrument_store.by_symbol(connection, session.exchange)
     validity = timedelta(minutes=session.policy.validity_minutes)
     return signal_store.pending_bars(
         connection,
         session.session_id,
-        list(universe.instruments),
+        [stored[symbol].instrument_id for symbol in session.symbols if symbol in stored],
         session.timeframe,
         session.strategies,
-        universe.feature_set_id,
+        current_feature_set(connection),
         as_of - validity,
         as_of,
     )
+
+
+def bars_to_decide(connection: psycopg.Connection[Any], session: TradingSession, as_of: datetime) -> list[datetime]:
+    """Open times of the bars that the session should look at now, ascending.
+
+    A paused session opens nothing; it looks at the newest bar as long as a strategy of its holds a position that it may
+    want to leave. A stopped one looks at nothing.
+    """
+    if session.status is SessionStatus.RUNNING:
+        return pending_bars(connection, session, as_of)
+    if session.status is SessionStatus.STOPPED or not exit_store.held(connection, session.session_id, as_of):
+        return []
+    newest = Timeframe(session.timeframe).last_closed(as_of)
+    return [ts for ts in pending_bars(connection, session, as_of) if ts == newest]
 
 
 def emit_signals(
@@ -74,12 +91,15 @@ def emit_signals(
 
     Newest first, because after a pause the cooldown should spend its one signal on the freshest set-up. A paused
     session opens nothing but still leaves what its strategies want left; a stopped one decides nothing.
+
+    Raises
+    ------
+    UserError
+        A strategy of the session cannot be built.
     """
-    if session.status is SessionStatus.STOPPED:
-        return EmissionReport()
     universe = Universe.of(connection, session)
     report = EmissionReport()
-    for ts in reversed(pending_bars(connection, session, as_of)):
+    for ts in reversed(bars_to_decide(connection, session, as_of)):
         candidates = load_candidates(connection, universe, ts, ts + universe.timeframe.delta)
         exits = decide_exits(connection, session, universe, candidates, as_of)
         report += EmissionReport(exits=len(exits))

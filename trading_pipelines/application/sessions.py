@@ -8,7 +8,9 @@ from uuid import uuid4
 
 import psycopg
 
+from trading_pipelines.application.candidates import session_strategies
 from trading_pipelines.domain.execution.session import SessionMode, SessionStatus, TradingSession
+from trading_pipelines.domain.risk.limits import RiskLimits
 from trading_pipelines.errors import UserError
 from trading_pipelines.settings import Settings
 from trading_pipelines.store.repositories import instruments, sessions
@@ -78,6 +80,14 @@ def replay_session(
     return wanted
 
 
+def _limits(session: TradingSession) -> RiskLimits:
+    """The configured limits, as the strategies of the session ask for them."""
+    limits = session.limits
+    for strategy in session_strategies(session).values():
+        limits = strategy.limits(limits)
+    return limits
+
+
 def new_session(
     connection: psycopg.Connection[Any], settings: Settings, name: str, mode: SessionMode, **changes: Any
 ) -> TradingSession:
@@ -93,8 +103,13 @@ def new_session(
         policy=settings.signals,
         execution=settings.execution,
         limits=settings.risk,
+        strategies=settings.session.strategies,
+        strategy_params=settings.session.strategy_params,
+        direction=settings.session.direction,
     )
     session = replace(session, **changes)
+    if "limits" not in changes:
+        session = replace(session, limits=_limits(session))
     if session.symbols:
         return session
     stored = instruments.by_symbol(connection, session.exchange)

@@ -30,7 +30,7 @@ def is_under_way(instance: dg.DagsterInstance, *job_names: str) -> bool:
 def request_at_edge(
     context: dg.SensorEvaluationContext,
     job_name: str,
-    session: str,
+    sessions: str,
     pending: Sequence[datetime],
     now: datetime,
 ) -> dg.SensorResult:
@@ -44,15 +44,17 @@ def request_at_edge(
 
     Parameters
     ----------
+    sessions : str
+        Names of the sessions in which something waits.
     pending : sequence of datetime
         When each piece of waiting work came up, ascending.
     """
-    done = _done(context.cursor, session)
+    done = _done(context.cursor, sessions)
     if not pending or (done is not None and pending[-1] <= done):
         return dg.SensorResult(skip_reason=f"nothing new since {done}" if done else "nothing to do")
     if is_under_way(context.instance, job_name):
         return dg.SensorResult(skip_reason=f"a run of {job_name} is queued or in progress")
-    work = work_name(session, pending)
+    work = work_name(sessions, pending)
     attempts = context.instance.get_run_records(dg.RunsFilter(job_name=job_name, tags={WORK_TAG: work}))
     if any(record.dagster_run.is_success for record in attempts):
         return dg.SensorResult(skip_reason=f"{work} is done", cursor=work)
@@ -65,25 +67,25 @@ def request_at_edge(
 
 
 def request_while_pending(
-    context: dg.ScheduleEvaluationContext, job_name: str, session: str, pending: Sequence[datetime]
+    context: dg.ScheduleEvaluationContext, job_name: str, sessions: str, pending: Sequence[datetime]
 ) -> dg.RunRequest | dg.SkipReason:
     """Ask for a run as long as anything is pending, however often it was tried."""
     if not pending:
         return dg.SkipReason("nothing to do")
     if is_under_way(context.instance, job_name):
         return dg.SkipReason(f"a run of {job_name} is queued or in progress")
-    return dg.RunRequest(tags={WORK_TAG: work_name(session, pending)})
+    return dg.RunRequest(tags={WORK_TAG: work_name(sessions, pending)})
 
 
-def work_name(session: str, pending: Sequence[datetime]) -> str:
-    """Name the work by its session and its newest piece."""
-    return f"{session}:{pending[-1].astimezone(UTC).isoformat()}"
+def work_name(sessions: str, pending: Sequence[datetime]) -> str:
+    """Name the work by its sessions and its newest piece."""
+    return f"{sessions}:{pending[-1].astimezone(UTC).isoformat()}"
 
 
-def _done(cursor: str | None, session: str) -> datetime | None:
-    """Up to when the session's work is known to be done; another session's cursor says nothing."""
+def _done(cursor: str | None, sessions: str) -> datetime | None:
+    """Up to when the work of these sessions is known to be done; a cursor of others says nothing."""
     name, _, moment = (cursor or "").partition(":")
-    return datetime.fromisoformat(moment) if name == session else None
+    return datetime.fromisoformat(moment) if moment and name == sessions else None
 
 
 def _next_attempt_at(attempts: Sequence[dg.RunRecord]) -> datetime:

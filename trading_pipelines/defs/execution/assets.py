@@ -9,7 +9,9 @@ from collections.abc import Iterator
 import dagster as dg
 
 from trading_pipelines.defs.failures import user_errors
+from trading_pipelines.defs.sessions import for_each_session
 from trading_pipelines.defs.tables import table_rows, table_spec
+from trading_pipelines.domain.execution.session import TradingSession
 from trading_pipelines.resources.platform import (
     ClockResource,
     DatabaseResource,
@@ -49,52 +51,74 @@ def execution(
     database: DatabaseResource,
     source: SourceResource,
     exchange: ExchangeResource,
-) -> dg.MaterializeResult:
-    """Execute the active signals of the live session; a repeated call sends nothing twice.
+) -> Iterator[dg.MaterializeResult]:
+    """Execute the active signals of every live session; a repeated call sends nothing twice.
 
     Fails where the exchange does not answer, so that the sensor asks for another run.
     """
-    from trading_pipelines.application.execution import execute_signals
+    from trading_pipelines.application.execution import ExecutionReport, execute_signals
     from trading_pipelines.application.kill_switch import KillSwitch
-    from trading_pipelines.application.sessions import paper_session
     from trading_pipelines.store.repositories import instruments
 
+    now = clock.now()
     with user_errors(), database.connect() as connection:
-        session = paper_session(connection, settings())
-        ids = {symbol: row.instrument_id for symbol, row in instruments.by_symbol(connection, session.exchange).items()}
-        report = execute_signals(
-            connection,
-            session,
-            exchange.open(connection, session),
-            clock.now(),
-            quotes={ids[ticker.symbol]: ticker.price for ticker in source.open().tickers(session.symbols)},
-            kill=KillSwitch(settings().data_dir, database.connect),
-            run_id=context.run_id,
-        )
-        if report.blocked:
-            raise dg.Failure(report.blocked)
-        outcome = {name: [str(signal) for signal in found] for name, found in vars(report).items() if found}
-        context.log.info("signals: %s", outcome)
-        return dg.MaterializeResult(asset_key="orders", metadata={**outcome, **table_rows(connection, "orders")})
+        kill = KillSwitch(settings().data_dir, database.connect)
+        market = source.open()
+
+        def execute(session: TradingSession) -> ExecutionReport:
+            stored = instruments.by_symbol(connection, session.exchange)
+            report = execute_signals(
+                connection,
+                session,
+                exchange.open(connection, session),
+                now,
+                quotes={
+                    stored[ticker.symbol].instrument_id: ticker.price for ticker in market.tickers(session.symbols)
+                },
+                kill=kill,
+                run_id=context.run_id,
+            )
+            if report.blocked:
+                raise dg.Failure(report.blocked)
+            return report
+
+        outcomes = for_each_session(context.log, connection, execute)
+        metadata = {
+            f"{session}: {name}": [str(signal) for signal in found]
+            for session, report in outcomes.done.items()
+            for name, found in vars(report).items()
+            if found
+        }
+        context.log.info("signals: %s", metadata)
+        yield dg.MaterializeResult(asset_key="orders", metadata={**metadata, **table_rows(connection, "orders")})
+        outcomes.raise_failures()
 
 
 @dg.multi_asset(name="synchronise", specs=[FILLS, POSITIONS])
 def synchronisation(
-    clock: ClockResource, database: DatabaseResource, exchange: ExchangeResource
+    context: dg.AssetExecutionContext, clock: ClockResource, database: DatabaseResource, exchange: ExchangeResource
 ) -> Iterator[dg.MaterializeResult]:
-    """Take over what happened on the exchange since the last time."""
+    """Take over what happened on the exchange since the last time, for every live session."""
     from trading_pipelines.application.execution import synchronise
-    from trading_pipelines.application.sessions import paper_session
 
+    now = clock.now()
     with user_errors(), database.connect() as connection:
-        session = paper_session(connection, settings())
-        report = synchronise(connection, session, exchange.open(connection, session), clock.now())
-        yield dg.MaterializeResult(asset_key="fills", metadata={"new": report.fills, **table_rows(connection, "fills")})
+        outcomes = for_each_session(
+            context.log,
+            connection,
+            lambda session: synchronise(connection, session, exchange.open(connection, session), now),
+        )
+        reports = outcomes.done.values()
+        yield dg.MaterializeResult(
+            asset_key="fills",
+            metadata={"new": sum(report.fills for report in reports), **table_rows(connection, "fills")},
+        )
         yield dg.MaterializeResult(
             asset_key="positions",
             metadata={
-                "opened": len(report.opened),
-                "closed": len(report.closed),
+                "opened": sum(len(report.opened) for report in reports),
+                "closed": sum(len(report.closed) for report in reports),
                 **table_rows(connection, "positions"),
             },
         )
+        outcomes.raise_failures()

@@ -23,5 +23,5 @@ def signal_execution_schedule(
 ) -> dg.RunRequest | dg.SkipReason:
     """Ask again for signals that are still active."""
     with database.connect() as connection:
-        session, made_at = waiting_signals(connection, clock.now())
-    return request_while_pending(context, signal_execution_job.name, session.name, made_at)
+        sessions, made_at = waiting_signals(connection, clock.now())
+    return request_while_pending(context, signal_execution_job.name, sessions, made_at)

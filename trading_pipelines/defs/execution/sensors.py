@@ -1,4 +1,4 @@
-"""What makes the live session send orders soon after a signal was made.
+"""What makes the live sessions send orders soon after a signal was made.
 
 Belongs here: when execution is asked for within seconds. Does not belong here: protective exits, which the
 fast service sends without Dagster.
@@ -28,5 +28,5 @@ def signal_execution_sensor(
         return dg.SensorResult(skip_reason="signals are being made")
     now = clock.now()
     with database.connect() as connection:
-        session, made_at = waiting_signals(connection, now)
-    return request_at_edge(context, signal_execution_job.name, session.name, made_at, now)
+        sessions, made_at = waiting_signals(connection, now)
+    return request_at_edge(context, signal_execution_job.name, sessions, made_at, now)

@@ -1,6 +1,6 @@
 """What must be true of the account at any time.
 
-Belongs here: checks of positions and equity of the live session. Does not belong here: how a breach is
+Belongs here: checks of positions and equity of the live sessions. Does not belong here: how a breach is
 mended, which the fast service does at once and without Dagster.
 """
 
@@ -8,18 +8,17 @@ import dagster as dg
 
 from trading_pipelines.defs.tables import broken_rows
 from trading_pipelines.resources.platform import DatabaseResource
-from trading_pipelines.settings import settings
 
 _UNPROTECTED = """
 select p.position_id, i.symbol, p.side, p.quantity_open, p.quantity_protected, p.stop_price, p.mark_price
 from positions p join instruments i using (instrument_id) join sessions s using (session_id)
-where s.name = %(session)s and p.status = 'OPEN'
+where s.mode = 'paper' and p.status = 'OPEN'
   and (p.stop_price is null or p.quantity_protected < p.quantity_open)
 """
 _UNBALANCED = """
 select e.ts, e.equity, e.cash, e.margin, e.unrealised
 from equity e join sessions s using (session_id)
-where s.name = %(session)s
+where s.mode = 'paper'
   and ('NaN' in (e.equity, e.cash, e.margin, e.unrealised)
        or abs(e.equity - (e.cash + e.margin + e.unrealised)) > 1e-6 * greatest(1, abs(e.equity)))
 order by e.ts desc
@@ -33,9 +32,9 @@ order by e.ts desc
     description="Every open position has a stop for its whole quantity.",
 )
 def positions_protected(database: DatabaseResource) -> dg.AssetCheckResult:
-    """Name the open positions of the live session without full protection."""
+    """Name the open positions of the live sessions without full protection."""
     with database.connect() as connection:
-        return broken_rows(connection, _UNPROTECTED, {"session": settings().session.name})
+        return broken_rows(connection, _UNPROTECTED, {})
 
 
 @dg.asset_check(
@@ -45,6 +44,6 @@ def positions_protected(database: DatabaseResource) -> dg.AssetCheckResult:
     description="Equity is cash plus bound margin plus unrealised result, at every mark.",
 )
 def equity_identity(database: DatabaseResource) -> dg.AssetCheckResult:
-    """Name the marks of the live session that do not add up."""
+    """Name the marks of the live sessions that do not add up."""
     with database.connect() as connection:
-        return broken_rows(connection, _UNBALANCED, {"session": settings().session.name})
+        return broken_rows(connection, _UNBALANCED, {})

@@ -1,6 +1,6 @@
 """Decisions and the signals that follow from some of them.
 
-Belongs here: the tables that emission fills for the live session. They have no partitions: the past of a live
+Belongs here: the tables that emission fills for the live sessions. They have no partitions: the past of a live
 session is what was decided then, and no backfill may invent it. Does not belong here: gates and thresholds
 (`domain.signals`).
 """
@@ -11,9 +11,9 @@ import dagster as dg
 
 from trading_pipelines.defs.failures import user_errors
 from trading_pipelines.defs.features.assets import TABLE as FEATURE_TABLE
+from trading_pipelines.defs.sessions import for_each_session
 from trading_pipelines.defs.tables import table_rows, table_spec
 from trading_pipelines.resources.platform import ClockResource, DatabaseResource
-from trading_pipelines.settings import settings
 
 OWNER = "team:trading"
 SPECS = [
@@ -21,7 +21,7 @@ SPECS = [
         "decisions",
         group="signals",
         owner=OWNER,
-        description="A signal or a rejection per symbol and closed bar, with each gate's value and threshold.",
+        description="A signal or a rejection per strategy, symbol and closed bar, with every gate's value.",
         deps=["predictions", FEATURE_TABLE],
     ),
     table_spec(
@@ -38,23 +38,28 @@ SPECS = [
 def emission(
     context: dg.AssetExecutionContext, clock: ClockResource, database: DatabaseResource
 ) -> Iterator[dg.MaterializeResult]:
-    """Decide every pending bar of the live session."""
-    from trading_pipelines.application.emission import emit_signals
-    from trading_pipelines.application.sessions import paper_session
+    """Decide every pending bar of every live session."""
+    from trading_pipelines.application.emission import EmissionReport, emit_signals
 
+    now = clock.now()
     with user_errors(), database.connect() as connection:
-        session = paper_session(connection, settings())
-        report = emit_signals(connection, session, clock.now(), run_id=context.run_id)
+        outcomes = for_each_session(
+            context.log, connection, lambda session: emit_signals(connection, session, now, run_id=context.run_id)
+        )
+        report = sum(outcomes.done.values(), EmissionReport())
         context.log.info(
-            "%d bars decided: %d signals, rejected %s",
+            "%d bars decided: %d signals, %d exits, rejected %s",
             report.bars,
             len(report.signal_ids),
+            report.exits,
             dict(report.reasons),
         )
         yield dg.MaterializeResult(
             asset_key="decisions",
             metadata={
+                "sessions": list(outcomes.done),
                 "bars": report.bars,
+                "exits": report.exits,
                 "rejected": report.rejected,
                 "reasons": dict(report.reasons),
                 **table_rows(connection, "decisions"),
@@ -68,3 +73,4 @@ def emission(
                 **table_rows(connection, "signals"),
             },
         )
+        outcomes.raise_failures()

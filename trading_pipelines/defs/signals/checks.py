@@ -1,6 +1,6 @@
 """What must be true of a signal before it may be executed.
 
-Belongs here: checks of the live session's signals. Does not belong here: the gates, which decide whether
+Belongs here: checks of the live sessionss' signals. Does not belong here: the gates, which decide whether
 there is a signal at all.
 """
 
@@ -8,12 +8,11 @@ import dagster as dg
 
 from trading_pipelines.defs.tables import broken_rows
 from trading_pipelines.resources.platform import DatabaseResource
-from trading_pipelines.settings import settings
 
 _OUT_OF_ORDER = """
 select g.signal_id, i.symbol, g.side, g.stop_price, g.entry_price, g.tp1_price, g.tp2_price, g.tp3_price
 from signals g join sessions s using (session_id) join instruments i on i.instrument_id = g.instrument_id
-where s.name = %(session)s and g.status = 'ACTIVE' and not case g.side
+where s.mode = 'paper' and g.status = 'ACTIVE' and not case g.side
     when 'LONG' then g.stop_price < g.entry_price and g.entry_price < g.tp1_price
         and g.tp1_price < g.tp2_price and g.tp2_price < g.tp3_price
     else g.stop_price > g.entry_price and g.entry_price > g.tp1_price
@@ -22,9 +21,9 @@ where s.name = %(session)s and g.status = 'ACTIVE' and not case g.side
 _UNFOUNDED = """
 select g.signal_id, d.outcome, g.created_at, d.decided_at
 from signals g
-join decisions d using (session_id, instrument_id, timeframe, ts)
+join decisions d using (session_id, instrument_id, timeframe, ts, strategy)
 join sessions s using (session_id)
-where s.name = %(session)s and (d.outcome <> 'SIGNAL' or g.created_at < d.decided_at)
+where s.mode = 'paper' and (d.outcome <> 'SIGNAL' or g.created_at < d.decided_at)
 """
 
 
@@ -37,7 +36,7 @@ where s.name = %(session)s and (d.outcome <> 'SIGNAL' or g.created_at < d.decide
 def prices_in_order(database: DatabaseResource) -> dg.AssetCheckResult:
     """Name the active signals whose prices contradict their side."""
     with database.connect() as connection:
-        return broken_rows(connection, _OUT_OF_ORDER, {"session": settings().session.name})
+        return broken_rows(connection, _OUT_OF_ORDER, {})
 
 
 @dg.asset_check(
@@ -49,4 +48,4 @@ def prices_in_order(database: DatabaseResource) -> dg.AssetCheckResult:
 def founded(database: DatabaseResource) -> dg.AssetCheckResult:
     """Name the signals without such a decision."""
     with database.connect() as connection:
-        return broken_rows(connection, _UNFOUNDED, {"session": settings().session.name})
+        return broken_rows(connection, _UNFOUNDED, {})

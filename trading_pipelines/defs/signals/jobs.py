@@ -6,9 +6,9 @@ Belongs here: what one run does. Does not belong here: when it is asked for (`se
 import dagster as dg
 
 from trading_pipelines.defs.failures import user_errors
+from trading_pipelines.defs.sessions import for_each_session
 from trading_pipelines.defs.signals.assets import SPECS
 from trading_pipelines.resources.platform import ClockResource, DatabaseResource
-from trading_pipelines.settings import settings
 
 signal_emission_job = dg.define_asset_job(
     "signal_emission",
@@ -22,12 +22,13 @@ signal_emission_job = dg.define_asset_job(
 def expire_signals(context: dg.OpExecutionContext, clock: ClockResource, database: DatabaseResource) -> None:
     """Expire the active signals whose validity has ended."""
     from trading_pipelines.application import emission
-    from trading_pipelines.application.sessions import paper_session
 
+    now = clock.now()
     with user_errors(), database.connect() as connection:
-        expired = emission.expire_signals(connection, paper_session(connection, settings()), clock.now())
-    if expired:
+        outcomes = for_each_session(context.log, connection, lambda s: emission.expire_signals(connection, s, now))
+    if expired := sum(outcomes.done.values()):
         context.log_event(dg.AssetMaterialization("signals", metadata={"expired": expired}))
+    outcomes.raise_failures()
 
 
 @dg.job(

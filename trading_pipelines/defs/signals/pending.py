@@ -1,20 +1,16 @@
-"""What the live session has not decided yet; asked by the sensor and by the schedule."""
+"""What the live sessions have not decided yet; asked by the sensor and by the schedule."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from trading_pipelines.domain.execution.session import SessionStatus, TradingSession
-from trading_pipelines.settings import settings
+from trading_pipelines.defs.sessions import waiting_work
 
 if TYPE_CHECKING:
     import psycopg
 
 
-def undecided_bars(connection: "psycopg.Connection[Any]", now: datetime) -> tuple[TradingSession, list[datetime]]:
-    """The live session and the open times of its undecided bars; a paused session has none."""
-    from trading_pipelines.application.emission import pending_bars
-    from trading_pipelines.application.sessions import paper_session
+def undecided_bars(connection: "psycopg.Connection[Any]", now: datetime) -> tuple[str, list[datetime]]:
+    """The sessions with undecided bars, and the open times of those bars."""
+    from trading_pipelines.application.emission import bars_to_decide
 
-    session = paper_session(connection, settings())
-    running = session.status is SessionStatus.RUNNING
-    return session, pending_bars(connection, session, now) if running else []
+    return waiting_work(connection, lambda session: bars_to_decide(connection, session, now))

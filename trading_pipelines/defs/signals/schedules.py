@@ -23,8 +23,8 @@ def signal_emission_schedule(
 ) -> dg.RunRequest | dg.SkipReason:
     """Ask again for bars that are still undecided, between two updates of the market data."""
     with database.connect() as connection:
-        session, bars = undecided_bars(connection, clock.now())
-    return request_while_pending(context, signal_emission_job.name, session.name, bars)
+        sessions, bars = undecided_bars(connection, clock.now())
+    return request_while_pending(context, signal_emission_job.name, sessions, bars)
 
 
 @dg.schedule(

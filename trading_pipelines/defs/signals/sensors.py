@@ -1,4 +1,4 @@
-"""What makes the live session decide soon after a bar has closed.
+"""What makes the live sessions decide soon after a bar has closed.
 
 Belongs here: when emission is asked for within seconds. Does not belong here: the tick that asks again
 (`schedules.py`).
@@ -28,5 +28,5 @@ def signal_emission_sensor(
         return dg.SensorResult(skip_reason="market data is being brought up to date")
     now = clock.now()
     with database.connect() as connection:
-        session, bars = undecided_bars(connection, now)
-    return request_at_edge(context, signal_emission_job.name, session.name, bars, now)
+        sessions, bars = undecided_bars(connection, now)
+    return request_at_edge(context, signal_emission_job.name, sessions, bars, now)
