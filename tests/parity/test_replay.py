@@ -11,6 +11,7 @@ from trading_pipelines.adapters.sources.simulated import SimulatedSource
 from trading_pipelines.application.ingestion import ingest
 from trading_pipelines.application.replay import ReplayReport, replay
 from trading_pipelines.domain.market.timeframe import Timeframe
+from trading_pipelines.domain.signals.policy import Direction
 from trading_pipelines.domain.simulation.spec import SimulatedMarketSpec
 from trading_pipelines.errors import UserError
 from trading_pipelines.settings import Settings, load_settings
@@ -149,3 +150,48 @@ def test_missing_input_is_named(
 ) -> None:
     with connect(market) as connection, pytest.raises(UserError, match=message):
         replay(connection, settings, "simulated", symbols, "15m", end - timedelta(days=1), end)
+
+
+def test_strategy_of_a_session_decides_under_its_name_and_leaves_on_the_opposite_signal(
+    market: str, settings: Settings
+) -> None:
+    changes = {"strategies": ("ema_cross",), "strategy_params": {"ema_cross": {"fast": 5, "slow": 20}}}
+    with connect(market) as connection:
+        report = replay(connection, settings, "simulated", SYMBOLS, "15m", START, END, name="crosses", changes=changes)
+        session_id = report.session.session_id
+        strategies = connection.execute(
+            "select distinct d.strategy, d.model_id from decisions d where session_id = %s", (session_id,)
+        ).fetchall()
+        left = connection.execute(
+            """
+            select count(*), count(*) filter (where p.close_reason = 'OPPOSITE_SIGNAL' and e.outcome = 'sent')
+            from exit_decisions e join positions p using (position_id) where e.session_id = %s
+            """,
+            (session_id,),
+        ).fetchone()
+        explained = connection.execute(
+            "select count(*), count(*) filter (where factors ?& '{ema_fast,ema_slow}') from signals "
+            "where session_id = %s",
+            (session_id,),
+        ).fetchone()
+    assert strategies == [("ema_cross", None)]
+    assert report.signals > 20
+    assert explained == (report.signals, report.signals)
+    assert left is not None
+    assert left[0] == left[1] > 3
+
+
+def test_session_in_one_direction_opens_only_that_side(market: str, settings: Settings) -> None:
+    changes = {"strategies": ("ema_cross", "model_signals"), "direction": Direction.SHORT}
+    with connect(market) as connection:
+        report = replay(connection, settings, "simulated", SYMBOLS, "15m", START, END, name="shorts", changes=changes)
+        sides = connection.execute(
+            "select side, count(*) from positions where session_id = %s group by 1", (report.session.session_id,)
+        ).fetchall()
+        decided = connection.execute(
+            "select strategy, count(*) from decisions where session_id = %s group by 1 order by 1",
+            (report.session.session_id,),
+        ).fetchall()
+    assert [side for side, _ in sides] == ["SHORT"]
+    assert report.reasons["direction"] > 0
+    assert decided == [("ema_cross", report.bars * 3), ("model_signals", report.bars * 3)]

@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 from trading_world import BTC, T0
 
-from trading_pipelines.application.sessions import live_sessions, new_session, paper_session, replay_session
+from trading_pipelines.application.sessions import live_sessions, new_session, paper_session, start_replay
 from trading_pipelines.domain.execution.session import SessionMode, SessionStatus
 from trading_pipelines.settings import Settings, load_settings
 from trading_pipelines.store.connection import Connection
@@ -39,7 +39,7 @@ def test_running_and_paused_sessions_are_served_the_one_of_the_settings_first(
     add(connection, settings, "a-running")
     add(connection, settings, "z-stopped", status=SessionStatus.STOPPED)
     add(connection, settings, "elsewhere", exchange="binance")
-    replay_session(connection, settings, "replayed", T0)
+    start_replay(connection, new_session(connection, settings, "replayed", SessionMode.REPLAY), T0)
     assert [s.name for s in live_sessions(connection, settings)] == ["paper", "a-running", "b-paused"]
 
 

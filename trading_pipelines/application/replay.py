@@ -6,24 +6,25 @@ trades in a session of its own.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 import psycopg
 
 from trading_pipelines.adapters.exchanges.paper import MarketEvent, PaperExchange
 from trading_pipelines.application import emission, execution, monitor
-from trading_pipelines.application.candidates import Candidates, Universe, load_candidates
+from trading_pipelines.application.candidates import Candidates, Universe, load_candidates, session_strategies
 from trading_pipelines.application.features import build_features
 from trading_pipelines.application.fingerprint import session_fingerprint
 from trading_pipelines.application.market_events import market_events
 from trading_pipelines.application.performance import session_performance
 from trading_pipelines.application.prediction import predict
-from trading_pipelines.application.sessions import replay_session
+from trading_pipelines.application.sessions import new_session, start_replay
 from trading_pipelines.application.training import train_many
-from trading_pipelines.domain.execution.session import SessionStatus, TradingSession
+from trading_pipelines.domain.execution.session import SessionMode, SessionStatus, TradingSession
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.portfolio.performance import Performance
 from trading_pipelines.errors import UserError
@@ -69,6 +70,7 @@ def replay(
     *,
     train_until: datetime | None = None,
     name: str | None = None,
+    changes: Mapping[str, Any] = MappingProxyType({}),
     on_progress: Callable[[ReplayProgress], None] = lambda _: None,
 ) -> ReplayReport:
     """Replay the bars that open in [start, end) into a session of its own.
@@ -80,31 +82,35 @@ def replay(
         it each bar is judged by the version that was in production at its close.
     name : str, optional
         Name of the session; a replay of the same name is replaced.
+    changes : mapping, optional
+        Fields of the session that differ from the settings, for example its strategies, direction or limits.
 
     Raises
     ------
     UserError
-        Unknown symbol, no candles in the range, or `train_until` after `start`.
+        Unknown symbol or strategy, no candles in the range, or `train_until` after `start`.
     """
     if train_until is not None and train_until > start:
         raise UserError(f"--train-until {train_until:%Y-%m-%d} is after --from {start:%Y-%m-%d}: that would peek")
     _check_candles(connection, exchange, symbols, Timeframe(timeframe), start, end)
-    if train_until is not None:
-        on_progress(ReplayProgress("training", train_until, 0, 0))
-        train_many(connection, exchange, symbols, timeframe, train_until, settings.training, force=True)
-    on_progress(ReplayProgress("features", start, 0, 0))
-    build_features(connection, exchange, symbols, timeframe, start, end)
-    on_progress(ReplayProgress("predictions", start, 0, 0))
-    predict(connection, exchange, symbols, timeframe, start, end)
-    session = replay_session(
+    session = new_session(
         connection,
         settings,
         name or f"replay-{exchange}-{timeframe}-{start:%Y%m%d}-{end:%Y%m%d}",
-        start,
-        exchange=exchange,
-        symbols=tuple(symbols),
-        timeframe=timeframe,
+        SessionMode.REPLAY,
+        **{"exchange": exchange, "symbols": tuple(symbols), "timeframe": timeframe, **changes},
     )
+    if train_until is not None:
+        on_progress(ReplayProgress("training", train_until, 0, 0))
+        train_many(connection, exchange, symbols, timeframe, train_until, settings.training, force=True)
+    needs = [strategy.needs for strategy in session_strategies(session).values()]
+    if any(need.features or need.predictions for need in needs):
+        on_progress(ReplayProgress("features", start, 0, 0))
+        build_features(connection, exchange, symbols, timeframe, start, end)
+    if any(need.predictions for need in needs):
+        on_progress(ReplayProgress("predictions", start, 0, 0))
+        predict(connection, exchange, symbols, timeframe, start, end)
+    start_replay(connection, session, start)
     run = _Run.open(connection, session)
     run.advance_clock(start, end, on_progress)
     return run.finish(end)

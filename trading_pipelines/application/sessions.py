@@ -62,22 +62,21 @@ def live_sessions(connection: psycopg.Connection[Any], settings: Settings) -> li
     return sorted(served, key=lambda session: (session.session_id != default.session_id, session.name))
 
 
-def replay_session(
-    connection: psycopg.Connection[Any], settings: Settings, name: str, clock: datetime, **changes: Any
-) -> TradingSession:
-    """Create an empty replay session whose clock stands at `clock`; one of the same name is replaced.
+def start_replay(connection: psycopg.Connection[Any], session: TradingSession, clock: datetime) -> None:
+    """Store an empty replay session whose clock stands at `clock`; one of the same name is replaced.
 
-    `changes` replace fields of the session, for example ``symbols=("BTCUSDT",)``.
+    Raises
+    ------
+    UserError
+        The name belongs to a session that is no replay.
     """
-    wanted = new_session(connection, settings, name, SessionMode.REPLAY, **changes)
-    existing = sessions.find(connection, name)
+    existing = sessions.find(connection, session.name)
     if existing is not None and existing.mode is not SessionMode.REPLAY:
-        raise UserError(f"session {name!r} is a {existing.mode} session: choose another name for the replay")
+        raise UserError(f"session {session.name!r} is a {existing.mode} session: choose another name for the replay")
     if existing is not None:
         sessions.delete(connection, existing.session_id)
-    sessions.insert(connection, wanted, clock=clock)
+    sessions.insert(connection, session, clock=clock)
     connection.commit()
-    return wanted
 
 
 def _limits(session: TradingSession) -> RiskLimits:

@@ -1,5 +1,6 @@
 """What commands share: settings with their options on top, logs, dates, symbols."""
 
+import json
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from trading_pipelines.cli.failures import is_debugging
 from trading_pipelines.errors import UserError
 
 if TYPE_CHECKING:
+    from trading_pipelines.domain.signals.policy import Direction as TradedSides
     from trading_pipelines.settings import Settings
     from trading_pipelines.store.connection import Connection
 
@@ -20,6 +22,16 @@ Symbols = Annotated[
     str | None, typer.Option(help="Comma-separated, for example BTCUSDT,ETHUSDT. [default: TRADING_SYMBOLS, or all]")
 ]
 Timeframe = Annotated[str | None, typer.Option(help="For example 15m. [default: from the settings]")]
+
+Strategies = Annotated[
+    list[str] | None,
+    typer.Option("--strategy", help="Name, file.py:Class or module:Class; may be given again. [default: settings]"),
+]
+Params = Annotated[
+    list[str] | None,
+    typer.Option("--param", help="A parameter as name=value, or strategy.name=value; may be given again."),
+]
+Direction = Annotated[str | None, typer.Option(help="LONG, SHORT or BOTH. [default: settings]")]
 
 _TIMEFRAME_MISSING = "no timeframe {given}; use 1m, 5m, 15m, 1h, 4h or 1d"
 
@@ -106,3 +118,42 @@ def check_timeframe(given: str) -> str:
     if given not in list(Known):
         raise UserError(f"--timeframe: {_TIMEFRAME_MISSING.format(given=repr(given))}")
     return given
+
+
+def parse_params(strategies: Sequence[str], texts: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Parameters by strategy from `name=value`; the value is JSON where it reads as such, otherwise text.
+
+    Raises
+    ------
+    UserError
+        Not of that form, a strategy that is not asked for, or no strategy named where there are several.
+    """
+    params: dict[str, dict[str, Any]] = {}
+    for text in texts:
+        place, equals, value = text.partition("=")
+        strategy, dot, name = place.strip().rpartition(".")
+        if not equals or not name:
+            raise UserError(f"--param {text!r}: write it as name=value, for example fast=10")
+        if not dot and len(strategies) != 1:
+            raise UserError(f"--param {text!r}: say which strategy's, for example {strategies[0]}.{name}={value}")
+        owner = strategy if dot else strategies[0]
+        if owner not in strategies:
+            raise UserError(f"--param {text!r}: {owner} is not among the strategies {', '.join(strategies)}")
+        params.setdefault(owner, {})[name] = _json_or_text(value)
+    return params
+
+
+def check_direction(given: str) -> "TradedSides":
+    """The sides to trade, if the name is known."""
+    from trading_pipelines.domain.signals.policy import Direction as Known
+
+    if given.upper() not in list(Known):
+        raise UserError(f"--direction: no direction {given!r}; use LONG, SHORT or BOTH")
+    return Known(given.upper())
+
+
+def _json_or_text(value: str) -> Any:
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError:
+        return value

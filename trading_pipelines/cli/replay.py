@@ -1,16 +1,21 @@
 """`trading replay`: the live loop over stored candles."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from trading_pipelines.cli.context import (
+    Direction,
     Exchange,
     Json,
+    Params,
+    Strategies,
     Symbols,
     Timeframe,
+    check_direction,
     check_timeframe,
     moment,
+    parse_params,
     prepare,
     span,
     split_symbols,
@@ -32,6 +37,9 @@ def replay(
     train_until: Annotated[
         str | None, typer.Option(help="Train on what lies before; without it the versions in production judge.")
     ] = None,
+    strategies: Strategies = None,
+    params: Params = None,
+    direction: Direction = None,
     name: Annotated[str | None, typer.Option(help="Name of the session; one of the same name is replaced.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -45,6 +53,12 @@ def replay(
     frame = check_timeframe(timeframe or settings.signal_timeframe)
     wanted = split_symbols(symbols) or settings.symbols
     since, until = span(moment(start, "--from"), moment(end, "--to"))
+    names = tuple(strategies or settings.session.strategies)
+    changes: dict[str, Any] = {"strategies": names}
+    if strategies or params:
+        changes["strategy_params"] = parse_params(names, params or ())
+    if direction:
+        changes["direction"] = check_direction(direction)
     trained = moment(train_until, "--train-until") if train_until else None
     with (
         progress_display() as display,
@@ -67,6 +81,7 @@ def replay(
             until,
             train_until=trained,
             name=name,
+            changes=changes,
             on_progress=tell,
         )
     _show(report, as_json)
@@ -80,6 +95,8 @@ def _show(report: "ReplayReport", as_json: bool) -> None:
                 "session": {"id": session.session_id, "name": session.name, "exchange": session.exchange},
                 "symbols": session.symbols,
                 "timeframe": session.timeframe,
+                "strategies": session.strategies,
+                "direction": session.direction,
                 "bars": report.bars,
                 "signals": report.signals,
                 "executed": report.executed,
