@@ -180,8 +180,8 @@ _REFRESH = """
                sum(realised_pnl) as realised, sum(fee) as fees,
                sum(abs(price - reference_price) * quantity) as slippage,
                max(ts) as last_ts,
-               (array_agg(kind order by sequence desc))[1] as last_kind,
-               (array_agg(client_order_id order by sequence desc))[1] as last_order,
+               (array_agg(kind order by sequence desc, ts desc))[1] as last_kind,
+               (array_agg(client_order_id order by sequence desc, ts desc))[1] as last_order,
                coalesce(bool_or(kind in ('TP1', 'TP2', 'TP3')), false) as target_filled
         from fills where position_id = %(position)s
     ), paid_funding as (

@@ -1,6 +1,6 @@
 """Whether the books of an account agree with its exchange, and where they did not. Nothing here commits."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -10,6 +10,13 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
+
+from trading_pipelines.domain.execution.orders import FillReport, PositionReport
+
+SYNTHETIC = "mended"
+"""Part of the id of fills that stand for what the exchange did not report."""
+TAKEN_OVER = "taken over"
+"""Mends a difference of the balance: it is part of the account's history from then on."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +111,15 @@ def mark_mended(connection: psycopg.Connection[Any], discrepancy_id: UUID, by: s
     )
 
 
+def settle(connection: psycopg.Connection[Any], session_id: UUID, left: Sequence[UUID], at: datetime) -> None:
+    """Close every recorded difference that is not among those `left`: the books agree there again."""
+    connection.execute(
+        "update discrepancies set mended_at = %s, mended_by = 'no longer differs' "
+        "where session_id = %s and mended_at is null and discrepancy_id <> all(%s)",
+        (at, session_id, list(left)),
+    )
+
+
 def wallet(connection: psycopg.Connection[Any], session_id: UUID) -> Decimal:
     """What the account has without its unrealised result, by the books: capital, results, costs, explained drift."""
     row = connection.execute(
@@ -111,10 +127,10 @@ def wallet(connection: psycopg.Connection[Any], session_id: UUID) -> Decimal:
         select s.start_capital
              + (select coalesce(sum(realised_pnl - fees - funding), 0) from positions where session_id = s.session_id)
              + (select coalesce(sum(amount), 0) from discrepancies
-                where session_id = s.session_id and kind = 'BALANCE' and mended_at is not null)
+                where session_id = s.session_id and kind = 'BALANCE' and mended_by = %s)
         from sessions s where s.session_id = %s
         """,
-        (session_id,),
+        (TAKEN_OVER, session_id),
     ).fetchone()
     if row is None:
         raise LookupError(f"there is no session {session_id}")
@@ -145,3 +161,65 @@ def unresolved_since(connection: psycopg.Connection[Any], session_id: UUID, befo
         (session_id, before),
     ).fetchone()
     return 0 if row is None else row[0]
+
+
+def first_seen(connection: psycopg.Connection[Any], discrepancy_id: UUID) -> datetime:
+    """When a stored difference was met for the first time."""
+    row = connection.execute(
+        "select first_seen_at from discrepancies where discrepancy_id = %s", (discrepancy_id,)
+    ).fetchone()
+    if row is None:
+        raise LookupError(f"there is no discrepancy {discrepancy_id}")
+    return row[0]
+
+
+def symbol_of(connection: psycopg.Connection[Any], instrument_id: int) -> str:
+    """Symbol of an instrument; its number where it is not stored."""
+    row = connection.execute("select symbol from instruments where instrument_id = %s", (instrument_id,)).fetchone()
+    return str(instrument_id) if row is None else row[0]
+
+
+def follow_position(connection: psycopg.Connection[Any], session_id: UUID, held: PositionReport) -> None:
+    """Take over what only the exchange knows of a position that was opened or enlarged outside."""
+    connection.execute(
+        """
+        update positions
+        set entry_margin = %(margin)s * quantity_initial / quantity_open, leverage = %(leverage)s,
+            liquidation_price = %(liquidation)s, mark_price = %(mark)s
+        where session_id = %(session)s and instrument_id = %(instrument)s and status = 'OPEN'
+        """,
+        {
+            "session": session_id,
+            "instrument": held.instrument_id,
+            "margin": held.margin,
+            "leverage": held.leverage,
+            "liquidation": held.liquidation_price,
+            "mark": held.mark_price,
+        },
+    )
+
+
+def has_synthetic_fills(connection: psycopg.Connection[Any], session_id: UUID) -> bool:
+    """Whether any fill of a session stands for one that the exchange did not report."""
+    return (
+        connection.execute(
+            "select from fills where session_id = %s and fill_id like %s limit 1", (session_id, f"%-{SYNTHETIC}-%")
+        ).rowcount
+        > 0
+    )
+
+
+def withdraw_synthetic_fill(connection: psycopg.Connection[Any], session_id: UUID, arrived: FillReport) -> UUID | None:
+    """Delete the record that stood for `arrived`, with its order; the position that has to be added up again."""
+    row = connection.execute(
+        """
+        delete from orders where client_order_id = (
+            select client_order_id from (
+                select * from fills where session_id = %s and instrument_id = %s
+                order by sequence desc, ts desc limit 1) newest
+            where side = %s and quantity = %s and fill_id like %s)
+        returning position_id
+        """,
+        (session_id, arrived.instrument_id, arrived.side, arrived.quantity, f"%-{SYNTHETIC}-%"),
+    ).fetchone()
+    return None if row is None else row[0]
