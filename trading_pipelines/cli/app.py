@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from trading_pipelines.cli import database, kill, market_data, models, platform, replay, status
+from trading_pipelines.cli import database, explain, kill, market_data, models, platform, replay, status
 from trading_pipelines.cli.failures import show_tracebacks
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app.command("status")(status.status)
 app.command("ingest")(market_data.ingest)
 app.command("train")(models.train)
 app.command("replay")(replay.replay)
+app.command("explain")(explain.explain)
 app.add_typer(kill.app, name="kill")
 app.add_typer(database.app, name="db")
 app.command("service")(platform.service)
