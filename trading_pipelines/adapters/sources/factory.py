@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Iterable, Sequence
 
 from trading_pipelines.adapters.sources.archive import ArchiveSource, exchanges_in
+from trading_pipelines.adapters.sources.archive.layout import LAYOUTS
 from trading_pipelines.adapters.sources.base import MarketDataSource
 from trading_pipelines.adapters.sources.simulated import SimulatedSource
 from trading_pipelines.adapters.sources.venues import VENUES
@@ -41,14 +42,14 @@ def _open_simulated(settings: Settings) -> MarketDataSource:
 
 
 def _open_archive(settings: Settings) -> MarketDataSource:
-    folder, layout = settings.archive_dir, "<exchange>/<SYMBOL>/<timeframe>.parquet"
+    folder = settings.archive_dir
     if folder is None:
-        raise UserError(f"TRADING_ARCHIVE_DIR: name the folder that holds {layout}")
+        raise UserError(f"TRADING_ARCHIVE_DIR: name the folder that holds {LAYOUTS}")
     if not folder.is_dir():
         raise UserError(f"TRADING_ARCHIVE_DIR: there is no folder {folder}")
     found = exchanges_in(folder)
     if not found:
-        raise UserError(f"TRADING_ARCHIVE_DIR: {folder} holds no {layout}")
+        raise UserError(f"TRADING_ARCHIVE_DIR: {folder} holds no {LAYOUTS}")
     if settings.exchange not in found:
         raise UserError(
             f"TRADING_EXCHANGE: {folder} has no candles of {settings.exchange}{_hint(settings.exchange, found)}"

@@ -1,0 +1,237 @@
+"""One exchange of an archive as a source of market data."""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+
+from trading_pipelines.adapters.sources.archive.files import CandleFile, Times, open_candles, read_funding, readable
+from trading_pipelines.adapters.sources.archive.layout import FUNDING, SeriesFile, find_files
+from trading_pipelines.adapters.sources.base import CandlePage
+from trading_pipelines.adapters.sources.venues import kind_of
+from trading_pipelines.domain.market.candles import TS_DTYPE, empty_candles
+from trading_pipelines.domain.market.instrument import Instrument, MarketKind, split_symbol
+from trading_pipelines.domain.market.ticker import Ticker
+from trading_pipelines.domain.market.timeframe import EPOCH, Timeframe
+from trading_pipelines.errors import UserError
+
+_FUNDING_FILE = Path("funding", "funding_rates.parquet")
+"""Funding of all exchanges in one file, inside the folder or beside it."""
+_FUNDING_COLUMNS = ("exchange", "symbol", "ts", "funding_rate")
+
+
+class ArchiveSource:
+    """One exchange's files; its time stands still at the end of the newest candle."""
+
+    name = "archive"
+
+    def __init__(self, folder: Path, exchange: str) -> None:
+        self.exchange = exchange
+        self._folder = folder
+
+    def now(self) -> datetime:
+        """Close of the newest candle of all symbols; a file that cannot be read does not count.
+
+        Raises
+        ------
+        UserError
+            None of the files can be read; the message names one.
+        """
+        return self._end
+
+    @cached_property
+    def _end(self) -> datetime:
+        ends: list[datetime] = []
+        unreadable: list[UserError] = []
+        for series in self._series.values():
+            for timeframe, files in series.items():
+                try:
+                    ends.append(_end_of(files, timeframe))
+                except UserError as error:
+                    unreadable.append(error)
+        if unreadable and not ends:
+            raise unreadable[0]
+        return max(ends, default=EPOCH)
+
+    def instruments(self) -> list[Instrument]:
+        """Every symbol with a candle file; an archive knows no steps or minimums."""
+        kind = kind_of(self.exchange)
+        return [
+            Instrument(
+                self.exchange,
+                symbol,
+                *split_symbol(symbol),
+                kind,
+                funding_interval_minutes=self._funding_interval(symbol) if kind is MarketKind.PERPETUAL else None,
+            )
+            for symbol in self._series
+        ]
+
+    def timeframes(self, symbol: str) -> tuple[Timeframe, ...]:
+        """Those that there is a file of."""
+        return tuple(self._series.get(symbol, {}))
+
+    def candles(
+        self, instrument: Instrument, timeframe: Timeframe, start: datetime, end: datetime
+    ) -> Iterator[CandlePage]:
+        """Batches of the files, one file after the other.
+
+        A file answers for the period in its name, or for the time from its first to its last candle; where two overlap
+        the one that begins first does.
+        """
+        for file in self._series[instrument.symbol][timeframe]:
+            for page in _pages_of(file, timeframe, start, end):
+                yield page
+                start = page.end
+
+    def funding(self, instrument: Instrument, start: datetime, end: datetime) -> pd.DataFrame:
+        """Rates of the funding file; exchanges stamp them some milliseconds late, so times are rounded to minutes."""
+        rates = self._funding_of(instrument.symbol)
+        return rates[(rates["ts"] >= start) & (rates["ts"] < end)].reset_index(drop=True)
+
+    def tickers(self, symbols: Sequence[str]) -> list[Ticker]:
+        """The newest close of each symbol, dated by the end of its candle."""
+        return [ticker for symbol in symbols if (ticker := self._ticker(symbol)) is not None]
+
+    def _ticker(self, symbol: str) -> Ticker | None:
+        closed, _, timeframe = max((_end_of(files, t), -t.minutes, t) for t, files in self._series[symbol].items())
+        since = closed - timedelta(days=1)
+        found = [
+            page.candles
+            for file in self._series[symbol][timeframe]
+            if file.period is None or file.period[1] > since
+            for page in _pages_of(file, timeframe, since, closed)
+        ]
+        day = pd.concat([empty_candles(), *found]).sort_values("ts")
+        if day.empty:
+            return None
+        price = float(day["close"].iloc[-1])
+        return Ticker(
+            symbol,
+            closed,
+            price,
+            change_24h=price / float(day["open"].iloc[0]) - 1,
+            quote_volume_24h=float((day["close"] * day["volume"]).sum()),
+        )
+
+    @cached_property
+    def _files(self) -> list[SeriesFile]:
+        return [file for file in find_files(self._folder) if file.exchange == self.exchange]
+
+    @cached_property
+    def _series(self) -> dict[str, dict[Timeframe, list[SeriesFile]]]:
+        """Candle files by symbol and timeframe, both ascending; those of one series by their period."""
+        found: dict[str, dict[Timeframe, list[SeriesFile]]] = {}
+        candles = [file for file in self._files if file.dataset != FUNDING]
+        order = {file.path: (file.symbol, Timeframe(file.dataset).minutes, *_period(file)) for file in candles}
+        for file in sorted(candles, key=lambda file: order[file.path]):
+            found.setdefault(file.symbol, {}).setdefault(Timeframe(file.dataset), []).append(file)
+        return found
+
+    def _funding_interval(self, symbol: str) -> int | None:
+        """The usual distance of two settlements in minutes; venues have several."""
+        steps = self._funding_of(symbol)["ts"].diff().dropna()
+        return None if steps.empty else int(steps.dt.total_seconds().median() // 60)
+
+    def _funding_of(self, symbol: str) -> pd.DataFrame:
+        return self._funding.get(symbol, pd.DataFrame({"ts": pd.Series(dtype=TS_DTYPE), "rate": []}))
+
+    @cached_property
+    def _funding(self) -> dict[str, pd.DataFrame]:
+        """Settlements by symbol, of the common file and of each symbol's own files."""
+        found = [self._common_funding]
+        for file in self._files:
+            if file.dataset == FUNDING:
+                with readable(file.path):
+                    found.append(read_funding(file.path).assign(symbol=file.symbol))
+        rates = pd.concat(found, ignore_index=True)
+        rates["ts"] = rates["ts"].dt.round("min").astype(TS_DTYPE)
+        rates = rates.drop_duplicates(["symbol", "ts"], keep="last").sort_values(["symbol", "ts"])
+        return {str(symbol): group[["ts", "rate"]].reset_index(drop=True) for symbol, group in rates.groupby("symbol")}
+
+    @property
+    def _common_funding(self) -> pd.DataFrame:
+        path = next(
+            (p for folder in (self._folder, self._folder.parent) if (p := folder / _FUNDING_FILE).is_file()), None
+        )
+        if path is None:
+            return pd.DataFrame({"symbol": pd.Series(dtype="str"), "ts": pd.Series(dtype=TS_DTYPE), "rate": []})
+        with readable(path):
+            table = pq.read_table(path, columns=list(_FUNDING_COLUMNS), filters=[("exchange", "==", self.exchange)])
+        rates = table.to_pandas().rename(columns={"funding_rate": "rate"})
+        return rates.assign(ts=pd.to_datetime(rates["ts"], utc=True).astype(TS_DTYPE))[["symbol", "ts", "rate"]]
+
+
+def _period(file: SeriesFile) -> tuple[bool, datetime, datetime]:
+    """Where a file stands in its series: undated ones first, of dated ones the longer before the shorter."""
+    if file.period is None:
+        return False, EPOCH, EPOCH
+    start, end = file.period
+    return True, start, EPOCH + (datetime.max.replace(tzinfo=UTC) - end)
+
+
+def _end_of(files: Sequence[SeriesFile], timeframe: Timeframe) -> datetime:
+    """Close of a series' newest candle; the epoch if it has none.
+
+    A dated file is complete when it is published, so only the newest one has to be opened.
+    """
+    dated = [file for file in files if file.period is not None]
+    newest = max(dated, key=lambda file: file.period or (EPOCH, EPOCH), default=None)
+    looked_at = [file for file in files if file.period is None or file is newest]
+    return max(_moment_after_last(file, timeframe) for file in looked_at)
+
+
+def _moment_after_last(file: SeriesFile, timeframe: Timeframe) -> datetime:
+    with readable(file.path):
+        times = open_candles(file.path).times()
+    known = times[~np.isnat(times)]
+    return _moment(known.max()) + timeframe.delta if len(known) else EPOCH
+
+
+def _moment(time: np.datetime64) -> datetime:
+    return pd.Timestamp(time).to_pydatetime().replace(tzinfo=UTC)
+
+
+def _pages_of(file: SeriesFile, timeframe: Timeframe, start: datetime, end: datetime) -> Iterator[CandlePage]:
+    """What one file answers of [start, end)."""
+    if file.period is not None and (file.period[1] <= start or file.period[0] >= end):
+        return
+    with readable(file.path):
+        opened = open_candles(file.path)
+        times = opened.times()
+    known = times[~np.isnat(times)]
+    if len(known) == 0:
+        return
+    first, last = file.period or (_moment(known.min()), _moment(known.max()) + timeframe.delta)
+    start, end = max(start, first), min(end, last)
+    if start < end:
+        with readable(file.path):
+            yield from _pages(_frames(opened, times, start, end), start, end)
+
+
+def _frames(file: CandleFile, times: Times, start: datetime, end: datetime) -> Iterator[pd.DataFrame]:
+    """Ascending frames that hold the rows of [start, end) and more; unordered files are sorted in memory."""
+    if not (times[1:] >= times[:-1]).all():
+        whole = pd.concat(list(file.frames(0, len(times))), ignore_index=True)
+        yield whole.sort_values("ts", kind="stable", na_position="first")
+        return
+    first, last = np.searchsorted(times, [np.datetime64(t.replace(tzinfo=None), "us") for t in (start, end)])
+    yield from file.frames(int(first), int(last))
+
+
+def _pages(frames: Iterator[pd.DataFrame], start: datetime, end: datetime) -> Iterator[CandlePage]:
+    """Cut frames into pages; rows of a frame's last time wait for the next one, which may repeat that time."""
+    waiting = empty_candles()
+    for frame in frames:
+        newest = waiting["ts"].max()
+        if newest > start:
+            held = waiting["ts"] == newest
+            yield CandlePage(start, newest.to_pydatetime(), waiting[~held])
+            start, waiting = newest.to_pydatetime(), waiting[held]
+        outside = (frame["ts"] < start) | (frame["ts"] >= end)
+        waiting = pd.concat([waiting, frame[~outside]], ignore_index=True)
+    yield CandlePage(start, end, waiting)
