@@ -11,7 +11,7 @@ import pytest
 
 from trading_pipelines.adapters.sources.archive import ArchiveSource, exchanges_in
 from trading_pipelines.adapters.sources.base import CandlePage
-from trading_pipelines.application.ingestion import IngestReport, ingest
+from trading_pipelines.application.ingestion import IngestReport, ingest, ingest_everything
 from trading_pipelines.domain.market.instrument import Instrument, MarketKind
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.errors import UserError
@@ -206,6 +206,21 @@ def test_hours_derived_from_five_minutes_equal_those_of_the_exchange(
     assert len(both) == len(derived) == report.inserted // 12
     for column in ("open", "high", "low", "close", "volume"):
         assert (both[column] == both[f"{column}_native"]).all()
+
+
+@pytest.mark.real_data
+def test_everything_of_real_symbols_loads_and_shorter_candles_add_up_to_the_longer_ones(
+    connection: Connection, real_data_dir: Path
+) -> None:
+    source = ArchiveSource(real_data_dir / "ohlcv", "binance")
+    reports = ingest_everything(connection, source, ("BTCUSDT", "SOLUSDT"), *FAR)
+    assert list(reports) == [Timeframe.D1, Timeframe.H1, Timeframe.M15, M5]
+    assert all(report.errors == () and report.quarantined == 0 for report in reports.values())
+    # The exchange's own hours were there before: what is derived from 15m and 5m changes none of them.
+    assert reports[Timeframe.M15].derived[Timeframe.H1] == reports[M5].derived[Timeframe.H1] == 0
+    assert {s.symbol: s.missing_bars for s in reports[Timeframe.H1].symbols} == {"BTCUSDT": 14, "SOLUSDT": 14}
+    again = ingest_everything(connection, source, ("BTCUSDT", "SOLUSDT"), *FAR)
+    assert sum(report.inserted + report.corrected for report in again.values()) == 0
 
 
 @pytest.mark.real_data

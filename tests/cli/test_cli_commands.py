@@ -42,6 +42,13 @@ def test_ingest_stores_what_is_missing_once(run: Run, on_database: str, small_ma
     assert second.json["inserted"] == 0
 
 
+def test_ingest_of_everything_tells_each_timeframe_apart(run: Run, on_database: str, small_market: None) -> None:
+    outcome = run("ingest", "--timeframe", "all", "--from", day(2), "--to", day(1), "--json")
+    assert outcome.code == 0
+    assert outcome.json["timeframes"]["5m"]["inserted"] == 2 * 288
+    assert outcome.json["timeframes"]["5m"]["errors"] == []
+
+
 def test_ingest_of_one_symbol_shows_a_table_and_progress(run: Run, on_database: str, small_market: None) -> None:
     outcome = run("ingest", "--symbols", "ethusdt", "--from", day(2), "--to", day(1))
     assert outcome.code == 0

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -139,6 +140,33 @@ def ingest(
     reports = [_ingest_symbol(job, instrument) for instrument in stored]
     derived = _derive(job, stored, reports) if bars[0] < bars[1] else {}
     return IngestReport(tuple(reports), derived, job.progress.seconds)
+
+
+def ingest_everything(
+    connection: Connection,
+    source: MarketDataSource,
+    symbols: Sequence[str],
+    start: datetime,
+    end: datetime,
+    *,
+    refetch: bool = False,
+    on_progress: Callable[[Timeframe, IngestProgress], None] | None = None,
+) -> dict[Timeframe, IngestReport]:
+    """Store every timeframe that the source has of each symbol, the longest first; see `ingest`.
+
+    What the source has of a longer timeframe and what is derived from a shorter one are the same candles; where they
+    are not, the one from the shorter stays, for it can be traced to its parts.
+    """
+    chosen = [instrument.symbol for instrument in choose_instruments(source, symbols)]
+    offered = {symbol: source.timeframes(symbol) for symbol in chosen}
+    reports: dict[Timeframe, IngestReport] = {}
+    for timeframe in sorted({t for found in offered.values() for t in found}, key=lambda t: -t.minutes):
+        having = [symbol for symbol in chosen if timeframe in offered[symbol]]
+        listener = None if on_progress is None else partial(on_progress, timeframe)
+        reports[timeframe] = ingest(
+            connection, source, having, timeframe, start, end, refetch=refetch, on_progress=listener
+        )
+    return reports
 
 
 def update_tickers(connection: Connection, source: MarketDataSource, symbols: Sequence[str]) -> int:

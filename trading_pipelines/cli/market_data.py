@@ -1,24 +1,32 @@
 """`trading ingest`: candles and funding from a source into the database."""
 
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trading_pipelines.cli.context import Exchange, Json, Symbols, Timeframe, moment, prepare, span, split_symbols
+from trading_pipelines.cli.context import Exchange, Json, Symbols, moment, prepare, span, split_symbols
 from trading_pipelines.cli.output import print_json, print_table
 from trading_pipelines.cli.progress import progress_display
 from trading_pipelines.errors import UserError
 
 if TYPE_CHECKING:
     from trading_pipelines.application.ingestion import IngestReport
+    from trading_pipelines.domain.market.timeframe import Timeframe as Known
+
+
+ALL = "all"
 
 
 def ingest(
     source: Annotated[str | None, typer.Option(help="simulated, archive or ccxt. [default: TRADING_SOURCE]")] = None,
     exchange: Exchange = None,
     symbols: Symbols = None,
-    timeframe: Timeframe = None,
+    timeframe: Annotated[
+        str | None, typer.Option(help="For example 15m, or all that the source has. [default: from the settings]")
+    ] = None,
     start: Annotated[
         str | None, typer.Option("--from", help="First bar, UTC. [default: TRADING_FILL__HISTORY_DAYS before --to]")
     ] = None,
@@ -28,6 +36,7 @@ def ingest(
 ) -> None:
     """Store what the source has and the database lacks; an interrupted ingestion goes on where it stopped."""
     from trading_pipelines.adapters.sources import choose_instruments, choose_timeframe, open_source
+    from trading_pipelines.application.ingestion import IngestProgress, ingest_everything
     from trading_pipelines.application.ingestion import ingest as run
     from trading_pipelines.services.database import ready_database
     from trading_pipelines.store.connection import connect
@@ -35,7 +44,7 @@ def ingest(
     settings = prepare(source=source, exchange=exchange, symbols=symbols and ",".join(split_symbols(symbols)))
     market = open_source(settings)
     chosen = [instrument.symbol for instrument in choose_instruments(market, settings.symbols)]
-    base = choose_timeframe(market, chosen, timeframe or settings.base_timeframe)
+    base = None if timeframe == ALL else choose_timeframe(market, chosen, timeframe or settings.base_timeframe)
     until = moment(end, "--to") if end else market.now()
     since = moment(start, "--from") if start else until - timedelta(days=settings.fill.history_days)
     if end is None and since >= until:
@@ -48,42 +57,49 @@ def ingest(
         ready_database(settings) as url,
         connect(url, application_name="ingest") as connection,
     ):
-        report = run(
-            connection,
-            market,
-            chosen,
-            base,
-            since,
-            until,
-            refetch=refetch,
-            on_progress=lambda p: display.update(p.stage, p.fraction, f"{p.symbol} {p.rows:,} rows"),
-        )
-    _show(report, as_json)
-    if report.errors:
-        for line in report.errors:
-            typer.echo(f"error: {line}", err=True)
+
+        def tell(of: "Known", p: IngestProgress) -> None:
+            display.update(f"{p.stage} {of}", p.fraction, f"{p.symbol} {p.rows:,} rows")
+
+        if base is None:
+            reports = ingest_everything(connection, market, chosen, since, until, refetch=refetch, on_progress=tell)
+        else:
+            report = run(
+                connection, market, chosen, base, since, until, refetch=refetch, on_progress=partial(tell, base)
+            )
+            reports = {base: report}
+    if as_json:
+        summaries = {of: _summary(report) for of, report in reports.items()}
+        print_json({"timeframes": summaries} if base is None else summaries[base])
+    else:
+        _show(reports)
+    errors = [line for report in reports.values() for line in report.errors]
+    for line in errors:
+        typer.echo(f"error: {line}", err=True)
+    if errors:
         raise typer.Exit(2)
 
 
-def _show(report: "IngestReport", as_json: bool) -> None:
-    if as_json:
-        print_json(
-            {
-                "symbols": report.symbols,
-                "derived": report.derived,
-                "inserted": report.inserted,
-                "corrected": report.corrected,
-                "quarantined": report.quarantined,
-                "errors": report.errors,
-                "seconds": round(report.seconds, 3),
-            }
-        )
-        return
-    rows = [
-        (s.symbol, s.candles.inserted, s.candles.updated, s.quarantined, s.funding.inserted, s.missing_bars)
-        for s in report.symbols
-    ]
-    print_table("Candles", ("symbol", "new", "corrected", "refused", "funding", "missing bars"), rows)
-    derived = ", ".join(f"{timeframe} {count:,}" for timeframe, count in report.derived.items()) or "nothing"
-    speed = f", {report.inserted / report.seconds:,.0f} candles/s" if report.inserted else ""
-    typer.echo(f"derived: {derived}; {report.seconds:.1f} s{speed}")
+def _show(reports: "Mapping[Known, IngestReport]") -> None:
+    for timeframe, report in reports.items():
+        rows = [
+            (s.symbol, s.candles.inserted, s.candles.updated, s.quarantined, s.funding.inserted, s.missing_bars)
+            for s in report.symbols
+        ]
+        columns = ("symbol", "new", "corrected", "refused", "funding", "missing bars")
+        print_table(f"Candles {timeframe}", columns, rows)
+        derived = ", ".join(f"{longer} {count:,}" for longer, count in report.derived.items()) or "nothing"
+        speed = f", {report.inserted / report.seconds:,.0f} candles/s" if report.inserted else ""
+        typer.echo(f"derived: {derived}; {report.seconds:.1f} s{speed}")
+
+
+def _summary(report: "IngestReport") -> dict[str, Any]:
+    return {
+        "symbols": report.symbols,
+        "derived": report.derived,
+        "inserted": report.inserted,
+        "corrected": report.corrected,
+        "quarantined": report.quarantined,
+        "errors": report.errors,
+        "seconds": round(report.seconds, 3),
+    }
