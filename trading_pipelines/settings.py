@@ -102,6 +102,8 @@ class TraderSettings(BaseModel):
     """How long an instruction of a person waits to be carried out before it expires."""
     bar_delay_seconds: float = Field(default=3.0, ge=0)
     """Time that a source gets to publish a bar after its close."""
+    dagster_url: str | None = None
+    """Webserver that is told of marked equity and positions; empty means the one of `trading up`."""
     log_seconds: float = Field(default=300.0, ge=1)
     """Pause between two log lines that say nothing but that the service is alive."""
 

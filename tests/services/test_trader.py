@@ -103,14 +103,16 @@ def tick(trader: Trader, venue: Venue, seconds: float, price: float | None = Non
 
 
 def world_of(trader: Trader) -> World:
-    return World(trader.connection, trader.session, trader.exchange, trader.ids)
+    desk = trader.desks[0]
+    return World(trader.connection, desk.session, desk.exchange, desk.ids)
 
 
 def open_long(trader: Trader, venue: Venue) -> None:
     """Let a signal be executed as the sensor's run would: bought near 100, stop at 99, targets at 102, 103.5, 106."""
-    world_of(trader).signal()
-    quotes = dict.fromkeys(trader.ids.values(), venue.price)
-    execute_signals(trader.connection, trader.session, trader.exchange, venue.clock, quotes=quotes, kill=trader.kill)
+    world = world_of(trader)
+    world.signal()
+    quotes = world.quotes(venue.price)
+    execute_signals(world.connection, world.session, world.exchange, venue.clock, quotes=quotes, kill=trader.kill)
     tick(trader, venue, 2)
 
 
@@ -123,7 +125,7 @@ def test_tick_stores_prices_and_says_that_it_is_alive(trader: Trader, venue: Ven
     assert rows(trader, "select price, ts from tickers") == [(101.5, venue.clock)]
     ((service, ts, detail),) = rows(trader, "select service, ts, detail from heartbeats")
     assert (service, ts) == ("trader", venue.clock)
-    assert detail == {"session": "paper", "quotes": 1, "problem": None}
+    assert detail == {"sessions": ["paper"], "quotes": 1, "problem": None, "dagster_ms": None}
 
 
 def test_executed_signal_becomes_a_marked_position_at_the_next_price(trader: Trader, venue: Venue) -> None:

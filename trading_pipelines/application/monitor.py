@@ -21,9 +21,10 @@ from trading_pipelines.application.protection import Sent, changing_orders, clos
 from trading_pipelines.domain.engine.lifecycle import PositionState, step_close
 from trading_pipelines.domain.execution.amounts import exact, on_grid
 from trading_pipelines.domain.execution.orders import BalanceReport, OrderStatus
-from trading_pipelines.domain.execution.session import TradingSession
+from trading_pipelines.domain.execution.session import SessionStatus, TradingSession
 from trading_pipelines.domain.risk.rules import must_close_all
-from trading_pipelines.store.repositories import equity, events, orders, positions
+from trading_pipelines.store.repositories import equity, events, orders, positions, sessions
+from trading_pipelines.store.repositories import exits as exit_decisions
 from trading_pipelines.store.repositories.events import Severity
 from trading_pipelines.store.repositories.positions import OpenPosition
 from trading_pipelines.store.transaction import committed
@@ -52,11 +53,12 @@ class ExitDecision:
 
 @dataclass(frozen=True)
 class ManagementReport:
-    """What was done at one close; `exits` are the positions that are being closed."""
+    """What was done at one close; `exits` are the positions that are being closed, `held` counts the open ones."""
 
     stops_moved: int
     exits: tuple[UUID, ...]
     equity: float
+    held: int
 
 
 def manage_at_close(
@@ -99,7 +101,7 @@ def manage_at_close(
         and close_position(connection, session, exchange, position, wanted[position.instrument_id], as_of)
         is not Sent.NOT_SENT
     ]
-    return ManagementReport(moved, tuple(leaving), marked)
+    return ManagementReport(moved, tuple(leaving), marked, len(held))
 
 
 def mark_positions(
@@ -122,7 +124,7 @@ def enforce_kill_switch(
     The order path refuses new entries by itself. Called again and again while the switch is engaged, so what
     could not be done at once is done later.
     """
-    state = kill.state(connection)
+    state = kill.state(connection, session.session_id)
     connection.commit()
     if not state.engaged:
         return 0
@@ -134,6 +136,52 @@ def enforce_kill_switch(
             sent = close_position(connection, session, exchange, position, "KILL_SWITCH", as_of)
             done += sent is Sent.PLACED
     return done
+
+
+def carry_out_exits(
+    connection: psycopg.Connection[Any], session: TradingSession, exchange: ExchangePort, as_of: datetime
+) -> int:
+    """Send the exits that strategies have decided; how many positions are being closed.
+
+    A decision stays pending while its exit can neither be placed nor is under way, so the next call tries again.
+    """
+    with committed(connection):
+        wanted = {row.position_id: row.reason for row in exit_decisions.pending(connection, session.session_id)}
+        held = {p.position_id: p for p in positions.open_positions(connection, session.session_id)} if wanted else {}
+    leaving = 0
+    for position_id, reason in wanted.items():
+        position = held.get(position_id)
+        sent = None if position is None else close_position(connection, session, exchange, position, reason, as_of)
+        leaving += sent is Sent.PLACED
+        if sent not in (Sent.UNKNOWN, Sent.REFUSED):
+            outcome = "closed before" if sent is None else "exit sent" if sent is Sent.PLACED else "exit under way"
+            with committed(connection), connection.cursor() as cursor:
+                exit_decisions.mark_handled(cursor, [position_id], outcome, as_of)
+    return leaving
+
+
+def finish_stop(
+    connection: psycopg.Connection[Any], session: TradingSession, exchange: ExchangePort, as_of: datetime
+) -> bool:
+    """Take a session that is to be stopped nearer to it: cancel, close, and stop it once it is flat; True when it is.
+
+    Called again and again until then.
+    """
+    with committed(connection):
+        if not sessions.is_stop_requested(connection, session.session_id):
+            return False
+        held = positions.open_positions(connection, session.session_id)
+    _cancel_entries(connection, session, exchange, as_of)
+    for position in held:
+        close_position(connection, session, exchange, position, "SESSION_STOPPED", as_of)
+    try:
+        with committed(connection):
+            sessions.set_status(connection, session.session_id, SessionStatus.STOPPED)
+    except psycopg.errors.CheckViolation:
+        return False  # the database knows better than we whether something is open
+    with committed(connection):
+        events.append(connection, as_of, "session_stopped", session.name, "flat", session_id=session.session_id)
+    return True
 
 
 def _overdue(session: TradingSession, held: Sequence[OpenPosition], closed_at: datetime) -> dict[int, str]:

@@ -14,6 +14,7 @@ from trading_pipelines.domain.risk.limits import RiskLimits
 from trading_pipelines.errors import UserError
 from trading_pipelines.settings import Settings
 from trading_pipelines.store.repositories import instruments, sessions
+from trading_pipelines.store.transaction import committed
 
 
 def paper_session(connection: psycopg.Connection[Any], settings: Settings) -> TradingSession:
@@ -60,6 +61,89 @@ def live_sessions(connection: psycopg.Connection[Any], settings: Settings) -> li
     ]
     connection.commit()
     return sorted(served, key=lambda session: (session.session_id != default.session_id, session.name))
+
+
+def create_session(
+    connection: psycopg.Connection[Any], settings: Settings, name: str, *, start: bool = False, **changes: Any
+) -> TradingSession:
+    """Create a paper session with an account of its own; it is paused until it is started.
+
+    `changes` replace what the settings say, for example ``strategies=("ema_cross",)``; the rules of a session stay as
+    they were when it was created.
+
+    Raises
+    ------
+    UserError
+        The name is taken, a strategy cannot be built, or a symbol is not stored.
+    """
+    status = SessionStatus.RUNNING if start else SessionStatus.PAUSED
+    session = new_session(connection, settings, name, SessionMode.PAPER, status=status, **changes)
+    session_strategies(session)
+    stored = instruments.by_symbol(connection, session.exchange)
+    if unknown := [symbol for symbol in session.symbols if symbol not in stored]:
+        known = ", ".join(sorted(stored)) or "none"
+        raise UserError(f"{', '.join(unknown)} not stored for {session.exchange} (stored: {known})")
+    try:
+        sessions.insert(connection, session, clock=None)
+    except psycopg.errors.UniqueViolation as error:
+        connection.rollback()
+        raise UserError(f"there is a session {name!r} already: choose another name") from error
+    connection.commit()
+    return session
+
+
+def start_session(connection: psycopg.Connection[Any], session: TradingSession) -> str:
+    """Let a session open positions; what became of it, in words."""
+    sessions.withdraw_stop(connection, session.session_id)
+    return _change_status(connection, session, SessionStatus.RUNNING, "running")
+
+
+def pause_session(connection: psycopg.Connection[Any], session: TradingSession) -> str:
+    """Let a session open nothing more; what is open is managed as before."""
+    return _change_status(connection, session, SessionStatus.PAUSED, "paused: open positions are still managed")
+
+
+def stop_session(
+    connection: psycopg.Connection[Any], session: TradingSession, as_of: datetime, *, flatten: bool
+) -> str:
+    """Stop a session for good; its results stay.
+
+    With `flatten` it opens nothing from now on, and the fast service stops it once everything is closed.
+
+    Raises
+    ------
+    UserError
+        Something is open and `flatten` was not asked for.
+    """
+    if session.status is SessionStatus.STOPPED:
+        return "stopped already"
+    try:
+        with committed(connection):
+            sessions.set_status(connection, session.session_id, SessionStatus.STOPPED)
+            sessions.cancel_signals(connection, session.session_id, "the session was stopped", as_of)
+        return "stopped"
+    except psycopg.errors.CheckViolation as error:
+        if not flatten:
+            raise UserError(
+                f"session {session.name!r} has open positions or entries: stop it with flattening, or close them first"
+            ) from error
+    with committed(connection):
+        sessions.request_stop(connection, session.session_id, as_of)
+        if session.status is SessionStatus.RUNNING:
+            sessions.set_status(connection, session.session_id, SessionStatus.PAUSED)
+        sessions.cancel_signals(connection, session.session_id, "the session is being stopped", as_of)
+    return "closing everything, then stopped"
+
+
+def _change_status(
+    connection: psycopg.Connection[Any], session: TradingSession, status: SessionStatus, outcome: str
+) -> str:
+    try:
+        with committed(connection):
+            sessions.set_status(connection, session.session_id, status)
+    except psycopg.errors.CheckViolation as error:
+        raise UserError(f"session {session.name!r} is {session.status}: create a new one") from error
+    return outcome
 
 
 def start_replay(connection: psycopg.Connection[Any], session: TradingSession, clock: datetime) -> None:

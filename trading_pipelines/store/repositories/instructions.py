@@ -11,6 +11,8 @@ import psycopg
 from psycopg.rows import kwargs_row
 from psycopg.types.json import Jsonb
 
+from trading_pipelines.domain.signals.lifecycle import SignalStatus
+
 
 class InstructionKind(StrEnum):
     """What is asked for."""
@@ -105,6 +107,14 @@ def close(
         "where instruction_id = %s and status = 'PENDING'",
         (status, outcome, at, instruction_id),
     )
+
+
+def signal_outcome(connection: psycopg.Connection[Any], signal_id: UUID) -> tuple[SignalStatus, str] | None:
+    """Where the signal that an opening became stands, and why; None before it was made."""
+    row = connection.execute(
+        "select status, coalesce(status_reason, '') from signals where signal_id = %s", (signal_id,)
+    ).fetchone()
+    return None if row is None else (SignalStatus(row[0]), row[1])
 
 
 def _instruction(**row: Any) -> Instruction:

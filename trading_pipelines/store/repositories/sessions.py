@@ -16,10 +16,13 @@ from trading_pipelines.domain.signals.policy import Direction, SignalPolicy
 _COLUMNS = "session_id, name, mode, status, exchange, symbols, timeframe, strategies, direction, start_capital, config"
 
 
-def insert(connection: psycopg.Connection[Any], session: TradingSession, clock: datetime | None) -> None:
+def insert(
+    connection: psycopg.Connection[Any], session: TradingSession, clock: datetime | None, *, purpose: str = "trading"
+) -> None:
     """Store a new session; `psycopg.errors.UniqueViolation` when the name is taken."""
     connection.execute(
-        f"insert into sessions ({_COLUMNS}, clock) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        f"insert into sessions ({_COLUMNS}, clock, purpose) "
+        "values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
         (
             session.session_id,
             session.name,
@@ -33,6 +36,7 @@ def insert(connection: psycopg.Connection[Any], session: TradingSession, clock: 
             session.start_capital,
             Jsonb(_rules(session)),
             clock,
+            purpose,
         ),
     )
 
@@ -45,10 +49,47 @@ def find(connection: psycopg.Connection[Any], name: str) -> TradingSession | Non
 
 
 def of_mode(connection: psycopg.Connection[Any], mode: SessionMode) -> list[TradingSession]:
-    """All sessions of a mode, by name."""
+    """All sessions of a mode that trade, by name; drills do not."""
     with connection.cursor(row_factory=dict_row) as cursor:
-        rows = cursor.execute(f"select {_COLUMNS} from sessions where mode = %s order by name", (mode,)).fetchall()
+        rows = cursor.execute(
+            f"select {_COLUMNS} from sessions where mode = %s and purpose = 'trading' order by name", (mode,)
+        ).fetchall()
     return [_session(row) for row in rows]
+
+
+def request_stop(connection: psycopg.Connection[Any], session_id: UUID, at: datetime) -> None:
+    """Ask for everything to be closed and the session to be stopped; the first request stays."""
+    connection.execute(
+        "update sessions set stop_requested_at = coalesce(stop_requested_at, %s) where session_id = %s",
+        (at, session_id),
+    )
+
+
+def withdraw_stop(connection: psycopg.Connection[Any], session_id: UUID) -> None:
+    """Forget that the session was to be stopped."""
+    connection.execute("update sessions set stop_requested_at = null where session_id = %s", (session_id,))
+
+
+def is_stop_requested(connection: psycopg.Connection[Any], session_id: UUID) -> bool:
+    """Whether the session is to be stopped once it is flat."""
+    row = connection.execute(
+        "select stop_requested_at is not null from sessions where session_id = %s", (session_id,)
+    ).fetchone()
+    return row is not None and bool(row[0])
+
+
+def cancel_signals(connection: psycopg.Connection[Any], session_id: UUID, reason: str, at: datetime) -> int:
+    """Cancel the signals that nobody has executed; how many there were."""
+    return connection.execute(
+        "update signals set status = 'CANCELLED', status_reason = %s, updated_at = %s "
+        "where session_id = %s and status = 'ACTIVE'",
+        (reason, at, session_id),
+    ).rowcount
+
+
+def delete_drills(connection: psycopg.Connection[Any], before: datetime) -> None:
+    """Remove the throw-away sessions of drills that began before that time."""
+    connection.execute("delete from sessions where purpose = 'drill' and created_at < %s", (before,))
 
 
 def update_rules(connection: psycopg.Connection[Any], session: TradingSession) -> None:
