@@ -24,19 +24,15 @@ from trading_pipelines.domain.execution.orders import (
     BracketRequest,
     FillKind,
     Leg,
-    OrderRefused,
     OrderRequest,
     OrderSide,
     OrderType,
     PositionSide,
     client_order_id,
 )
-from trading_pipelines.domain.execution.paper_account import (
-    FundingEvent,
-    MarketEvent,
-    PaperAccount,
-    PaperOrder,
-)
+from trading_pipelines.domain.execution.paper_account import PaperAccount
+from trading_pipelines.domain.execution.paper_books import FundingEvent, MarketEvent, PaperOrder
+from trading_pipelines.domain.execution.refusals import OrderRefused
 from trading_pipelines.domain.market.instrument import Instrument, MarketKind
 
 T0 = datetime(2024, 1, 1, tzinfo=UTC)
@@ -291,10 +287,10 @@ def test_funding_is_paid_once_by_a_position_held_over_its_due_time() -> None:
     [
         ({"quantity": Decimal("1.0005")}, "bad_quantity_step"),
         ({"quantity": Decimal(0)}, "bad_quantity_step"),
-        ({"quantity": Decimal("0.01")}, "below_minimum"),
+        ({"quantity": Decimal("0.01")}, "below_min_notional"),
         ({"quantity": Decimal(600)}, "insufficient_margin"),
         ({"leverage": Decimal(201)}, "invalid_leverage"),
-        ({"reduce_only": True}, "invalid_entry"),
+        ({"reduce_only": True}, "invalid_request"),
     ],
 )
 def test_entry_is_refused(changes: dict[str, object], code: str) -> None:

@@ -8,11 +8,11 @@ from trading_pipelines.domain.execution.orders import (
     BracketRequest,
     FillReport,
     FundingReport,
-    OrderRefused,
     OrderReport,
     OrderRequest,
     PositionReport,
 )
+from trading_pipelines.domain.execution.refusals import OrderRefused
 
 __all__ = ["ExchangePort", "ExchangeUnavailable", "OrderRefused", "OutcomeUnknown"]
 

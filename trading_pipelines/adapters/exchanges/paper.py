@@ -23,7 +23,9 @@ from trading_pipelines.domain.execution.orders import (
     OrderRequest,
     PositionReport,
 )
-from trading_pipelines.domain.execution.paper_account import FundingEvent, MarketEvent, PaperAccount, PaperOrder
+from trading_pipelines.domain.execution.paper_account import PaperAccount
+from trading_pipelines.domain.execution.paper_books import FundingEvent, MarketEvent, PaperOrder
+from trading_pipelines.domain.execution.refusals import Refusal
 from trading_pipelines.domain.market.instrument import Instrument
 from trading_pipelines.store.repositories import paper_exchange as store
 from trading_pipelines.store.transaction import committed
@@ -37,7 +39,7 @@ class PaperExchange:
     """One account; every operation is a transaction of its own over `connection`.
 
     The connection may be the platform's: what is open on it is committed before the exchange begins. The account
-    is opened with the session's start capital at its first use.
+    is opened with the session's start capital at its first use; liquidity, latency and slippage are the session's.
     """
 
     def __init__(self, connection: psycopg.Connection[Any], session_id: UUID, params: ExecutionParams) -> None:
@@ -93,7 +95,7 @@ class PaperExchange:
         def cancel(account: PaperAccount) -> OrderReport:
             order = account.cancel(client_order_id, "cancelled on request") or self._find(client_order_id)
             if order is None:
-                raise OrderRefused("order_not_found", f"{client_order_id} was never placed")
+                raise OrderRefused(Refusal.ORDER_NOT_FOUND, f"{client_order_id} was never placed")
             return order.report()
 
         return self._change(cancel)
@@ -142,7 +144,7 @@ class PaperExchange:
                 return tuple(known[name].report() for name in client_order_ids)
             instrument = store.find_instrument(self._connection, instrument_id)
             if instrument is None:
-                raise OrderRefused("unknown_symbol", f"instrument {instrument_id} is not traded here")
+                raise OrderRefused(Refusal.UNKNOWN_SYMBOL, f"instrument {instrument_id} is not traded here")
             if instrument_id not in account.markets:
                 raise ExchangeUnavailable(f"{instrument.symbol} has had no price yet")
             return tuple(order.report() for order in place(account, instrument))

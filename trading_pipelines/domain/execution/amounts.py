@@ -20,3 +20,8 @@ def on_grid(value: float, step: Decimal) -> Decimal:
     """The multiple of `step` that is nearest to a float; with a step of zero the float itself."""
     amount = exact(value)
     return amount if step == 0 else (amount / step).quantize(Decimal(1), rounding=ROUND_HALF_EVEN) * step
+
+
+def round_down(amount: Decimal, step: Decimal) -> Decimal:
+    """Largest multiple of `step` not above an amount; with a step of zero the amount itself."""
+    return amount if step == 0 else amount // step * step

@@ -62,14 +62,24 @@ TRANSITIONS: frozenset[tuple[OrderStatus, OrderStatus]] = frozenset(
 
 
 class Leg(StrEnum):
-    """What an order is for within the trade of one signal."""
+    """What an order is for within one trade; ADD enlarges a position that is open."""
 
     ENTRY = "ENTRY"
+    ADD = "ADD"
     STOP = "STOP"
     TP1 = "TP1"
     TP2 = "TP2"
     TP3 = "TP3"
     EXIT = "EXIT"
+
+    @property
+    def opens(self) -> bool:
+        """Whether such an order makes a position larger."""
+        return self in (Leg.ENTRY, Leg.ADD)
+
+
+TARGETS = (Leg.TP1, Leg.TP2, Leg.TP3)
+"""The legs that take profit, nearest first."""
 
 
 class OrderSide(StrEnum):
@@ -88,7 +98,7 @@ class OrderType(StrEnum):
 
 
 class FillKind(StrEnum):
-    """Why a fill happened."""
+    """Why a fill happened; an addition to a position is an ENTRY as well."""
 
     ENTRY = "ENTRY"
     TP1 = "TP1"
@@ -97,6 +107,13 @@ class FillKind(StrEnum):
     STOP = "STOP"
     LIQUIDATION = "LIQUIDATION"
     EXIT = "EXIT"
+
+
+class FillSource(StrEnum):
+    """Who says that a fill happened; RECONCILED is our own record of what an exchange did without a report."""
+
+    EXCHANGE = "EXCHANGE"
+    RECONCILED = "RECONCILED"
 
 
 class PositionSide(StrEnum):
@@ -123,6 +140,7 @@ class PositionSide(StrEnum):
 
 _LEG_CODES = {
     Leg.ENTRY: "E",
+    Leg.ADD: "A",
     Leg.STOP: "S",
     Leg.TP1: "T1",
     Leg.TP2: "T2",
@@ -132,36 +150,26 @@ _LEG_CODES = {
 _MAX_ID_LENGTH = 36
 
 
-def client_order_id(signal_id: UUID, leg: Leg, revision: int = 0) -> str:
-    """Name the order of one leg; the same signal, leg and revision always give the same id.
+def client_order_id(trade_id: UUID, leg: Leg, revision: int = 0) -> str:
+    """Name the order of one leg; the same trade (a signal, as a rule), leg and revision always give the same id.
 
     At most 36 characters, the shortest limit of the venues in view. A later revision replaces an earlier
     order of the same leg.
     """
-    name = f"{order_id_prefix(signal_id)}{_LEG_CODES[leg]}-{revision}"
+    name = f"{order_id_prefix(trade_id)}{_LEG_CODES[leg]}-{revision}"
     if revision < 0 or len(name) > _MAX_ID_LENGTH:
         raise ValueError(f"revision {revision} does not fit into a client order id")
     return name
 
 
-class OrderRefused(Exception):  # noqa: N818 - named for what is known about the request
-    """The exchange answered no: nothing of the request is in force.
-
-    Attributes
-    ----------
-    code : str
-        Reason in one word, for example ``insufficient_margin``.
-    """
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(f"{code}: {message}")
-        self.code = code
-        self.message = message
+def order_id_prefix(trade_id: UUID) -> str:
+    """What the client order ids of all orders of one trade begin with."""
+    return f"{trade_of(trade_id)}-"
 
 
-def order_id_prefix(signal_id: UUID) -> str:
-    """What the client order ids of all orders of one signal begin with."""
-    return f"{signal_id.hex[:24]}-"
+def trade_of(trade_id: UUID) -> str:
+    """The part of client order ids that names the trade: its signal, or the instruction of a person."""
+    return trade_id.hex[:24]
 
 
 def revision_of(client_order_id: str) -> int:
@@ -197,7 +205,12 @@ class OrderRequest:
 
 @dataclass(frozen=True)
 class BracketRequest:
-    """An entry with its exits, which work from the entry's fill until the position is closed."""
+    """An entry with its exits, which work from the entry's fill until the position is closed.
+
+    The exits always have the size of what is open: of an entry that fills in parts the exchange lets them protect
+    what has filled. With leg ADD the entry enlarges an open position, and the exits take the place of those that
+    work, at the moment of its first fill; a stop never moves back that way.
+    """
 
     entry: OrderRequest
     stop: OrderRequest
@@ -257,6 +270,7 @@ class FillReport:
     reference_price: Decimal
     fee: Decimal
     realised_pnl: Decimal
+    source: FillSource = FillSource.EXCHANGE
 
 
 @dataclass(frozen=True)

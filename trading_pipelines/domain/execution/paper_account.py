@@ -1,15 +1,18 @@
 """The books of one account on the simulated exchange, and how orders and market moves change them.
 
-Belongs here: accepting, refusing, replacing and cancelling orders, and turning what the life cycle of a position
-(`domain.engine.lifecycle`) says into fills, funding and cash. Does not belong here: how the books are stored
+Belongs here: accepting, replacing and cancelling orders, and turning what the life cycle of a position
+(`domain.engine.lifecycle`) says into fills, funding and cash. Does not belong here: the records
+(`domain.execution.paper_books`), refusals (`domain.execution.paper_rules`), how the books are stored
 (`adapters.exchanges.paper`) and when a position is stopped, filled or liquidated, which only the life cycle knows.
+
+Where a market has too little volume for an order, part of it fills and the rest stays: an entry or exit at the market
+and a stop or target whose price was reached fill on at the next event. Exits always have the size of what is open.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
-from enum import StrEnum
 
 from trading_pipelines.domain.engine.lifecycle import (
     EventKind,
@@ -20,24 +23,36 @@ from trading_pipelines.domain.engine.lifecycle import (
     step_inside,
 )
 from trading_pipelines.domain.engine.params import ExecutionParams
-from trading_pipelines.domain.execution.amounts import exact, money
+from trading_pipelines.domain.execution import paper_rules
+from trading_pipelines.domain.execution.amounts import exact, money, round_down
 from trading_pipelines.domain.execution.orders import (
+    TARGETS,
     BracketRequest,
     FillKind,
     Leg,
-    OrderRefused,
-    OrderReport,
     OrderRequest,
     OrderSide,
-    OrderStatus,
     OrderType,
     PositionReport,
     PositionSide,
 )
+from trading_pipelines.domain.execution.paper_books import (
+    Changes,
+    FundingEvent,
+    Liquidity,
+    MarketEvent,
+    PaperFill,
+    PaperFunding,
+    PaperMarket,
+    PaperOrder,
+    PaperOrderStatus,
+    PaperPosition,
+)
+from trading_pipelines.domain.execution.refusals import OrderRefused, Refusal
+from trading_pipelines.domain.execution.venue import VenueParams
 from trading_pipelines.domain.market.instrument import Instrument
 
-TARGETS = (Leg.TP1, Leg.TP2, Leg.TP3)
-MAX_LEVERAGE = 200
+_NO_TARGETS = (0.0, 0.0, 0.0)
 _FILL_KINDS = {
     EventKind.ENTRY: FillKind.ENTRY,
     EventKind.TP1: FillKind.TP1,
@@ -47,182 +62,6 @@ _FILL_KINDS = {
     EventKind.LIQUIDATION: FillKind.LIQUIDATION,
     EventKind.EXIT: FillKind.EXIT,
 }
-
-
-@dataclass(frozen=True)
-class FundingEvent:
-    """Funding due at `ts`; `mark` is None where no mark price is stored."""
-
-    ts: datetime
-    rate: float
-    mark: float | None = None
-
-
-@dataclass(frozen=True)
-class MarketEvent:
-    """What one market did between two moments; a tick is an event with four equal prices and equal times.
-
-    Attributes
-    ----------
-    ts_open, ts_close : datetime
-        UTC; a bar covers [ts_open, ts_close).
-    funding : tuple of FundingEvent
-        Funding due in (previous open, this open].
-    """
-
-    instrument_id: int
-    ts_open: datetime
-    ts_close: datetime
-    open: float
-    high: float
-    low: float
-    close: float
-    funding: tuple[FundingEvent, ...] = ()
-
-    @classmethod
-    def tick(
-        cls, instrument_id: int, ts: datetime, price: float, funding: tuple[FundingEvent, ...] = ()
-    ) -> "MarketEvent":
-        """One traded price."""
-        return cls(instrument_id, ts, ts, price, price, price, price, funding)
-
-    def close_only(self) -> "MarketEvent":
-        """The part of the event that is certainly later than its open: its close as a tick."""
-        return MarketEvent.tick(self.instrument_id, self.ts_close, self.close, self.funding)
-
-
-class PaperOrderStatus(StrEnum):
-    """HELD is an exit that becomes OPEN when its entry fills."""
-
-    HELD = "HELD"
-    OPEN = "OPEN"
-    FILLED = "FILLED"
-    CANCELLED = "CANCELLED"
-
-
-_WORKING = (PaperOrderStatus.HELD, PaperOrderStatus.OPEN)
-
-
-@dataclass
-class PaperOrder:
-    """One order in the books of the exchange."""
-
-    client_order_id: str
-    exchange_order_id: int
-    instrument_id: int
-    bracket_id: str
-    leg: Leg
-    side: OrderSide
-    type: OrderType
-    reduce_only: bool
-    quantity: Decimal
-    trigger_price: Decimal | None
-    leverage: Decimal | None
-    status: PaperOrderStatus
-    created_at: datetime
-    updated_at: datetime
-    reason: str | None = None
-    filled_quantity: Decimal = Decimal(0)
-    average_price: Decimal | None = None
-    fee: Decimal = Decimal(0)
-
-    @property
-    def is_working(self) -> bool:
-        """Whether it may still fill."""
-        return self.status in _WORKING
-
-    def report(self) -> OrderReport:
-        """The order as an exchange reports it: a held exit counts as accepted."""
-        status = OrderStatus.ACCEPTED if self.is_working else OrderStatus(self.status.value)
-        return OrderReport(
-            client_order_id=self.client_order_id,
-            exchange_order_id=str(self.exchange_order_id),
-            instrument_id=self.instrument_id,
-            leg=self.leg,
-            status=status,
-            quantity=self.quantity,
-            filled_quantity=self.filled_quantity,
-            average_price=self.average_price,
-            trigger_price=self.trigger_price,
-            fee=self.fee,
-            updated_at=self.updated_at,
-            reason=self.reason,
-        )
-
-
-@dataclass
-class PaperPosition:
-    """One open position; `bracket_id` is the client order id of the entry that opened it."""
-
-    instrument_id: int
-    bracket_id: str
-    side: PositionSide
-    quantity_initial: Decimal
-    quantity: Decimal
-    entry_price: Decimal
-    entry_margin: Decimal
-    leverage: Decimal
-    liquidation_price: Decimal
-    tp1_filled: bool
-    opened_at: datetime
-    funded_to: datetime
-
-    @property
-    def margin(self) -> Decimal:
-        """Isolated margin of what is still open."""
-        return money(self.entry_margin * self.quantity / self.quantity_initial)
-
-    def unrealised(self, mark: Decimal) -> Decimal:
-        """Result of what is still open at a mark price, before costs."""
-        return money(self.side.sign * self.quantity * (mark - self.entry_price))
-
-
-@dataclass
-class PaperMarket:
-    """How far a market has been applied, and its newest price."""
-
-    instrument_id: int
-    advanced_to: datetime
-    last_price: float
-
-
-@dataclass(frozen=True)
-class PaperFill:
-    """One execution, numbered by the account's sequence."""
-
-    sequence: int
-    client_order_id: str | None
-    instrument_id: int
-    ts: datetime
-    kind: FillKind
-    side: OrderSide
-    quantity: Decimal
-    price: Decimal
-    reference_price: Decimal
-    fee: Decimal
-    realised_pnl: Decimal
-
-
-@dataclass(frozen=True)
-class PaperFunding:
-    """One funding payment; `amount` is positive when the account paid."""
-
-    sequence: int
-    instrument_id: int
-    ts: datetime
-    rate: float
-    amount: Decimal
-
-
-@dataclass
-class Changes:
-    """What has to be stored after an operation."""
-
-    orders: dict[str, PaperOrder] = field(default_factory=dict[str, PaperOrder])
-    markets: dict[int, PaperMarket] = field(default_factory=dict[int, PaperMarket])
-    positions: set[int] = field(default_factory=set[int])
-    fills: list[PaperFill] = field(default_factory=list[PaperFill])
-    funding: list[PaperFunding] = field(default_factory=list[PaperFunding])
 
 
 @dataclass
@@ -236,6 +75,7 @@ class PaperAccount:
     cash: Decimal
     sequence: int
     params: ExecutionParams
+    venue: VenueParams = field(default_factory=VenueParams)
     orders: dict[str, PaperOrder] = field(default_factory=dict[str, PaperOrder])
     positions: dict[int, PaperPosition] = field(default_factory=dict[int, PaperPosition])
     markets: dict[int, PaperMarket] = field(default_factory=dict[int, PaperMarket])
@@ -256,52 +96,39 @@ class PaperAccount:
     @property
     def available(self) -> Decimal:
         """Cash that no entry waiting for its fill has claimed."""
-        return self.cash - sum((self._claim(o) for o in self.orders.values() if o.leg is Leg.ENTRY), Decimal(0))
+        claims = (self._cost(o.instrument_id, o.remaining, o.leverage) for o in self.orders.values() if o.leg.opens)
+        return self.cash - sum(claims, Decimal(0))
 
     def position_reports(self) -> list[PositionReport]:
         """All open positions."""
-        return [
-            PositionReport(
-                instrument_id=p.instrument_id,
-                side=p.side,
-                quantity=p.quantity,
-                entry_price=p.entry_price,
-                leverage=p.leverage,
-                margin=p.margin,
-                liquidation_price=p.liquidation_price,
-                mark_price=self._mark(p.instrument_id),
-                unrealised_pnl=p.unrealised(self._mark(p.instrument_id)),
-                opened_at=p.opened_at,
-            )
-            for p in self.positions.values()
-        ]
+        return [p.report(self._mark(p.instrument_id)) for p in self.positions.values()]
 
     # Orders
 
     def place_bracket(self, request: BracketRequest, instrument: Instrument) -> tuple[PaperOrder, ...]:
-        """Accept an entry with its exits, which stay held until the entry fills; all or nothing."""
+        """Accept an entry or addition with its exits, which stay held until its first fill; all or nothing."""
         entry = request.entry
-        self._check_entry(entry, instrument)
+        self._check_opening(entry, instrument)
+        paper_rules.check_bracket(request, instrument, self._mark(entry.instrument_id))
+        position = self.positions.get(entry.instrument_id) if entry.leg is Leg.ADD else None
+        opens = entry.quantity + (Decimal(0) if position is None else position.quantity)
+        if sum(t.quantity for t in request.targets) > opens:
+            raise OrderRefused(Refusal.INVALID_REQUEST, "the targets close more than is open then")
+        accepted = [self._accept(entry, entry.client_order_id, instrument)]
         for leg in request.legs[1:]:
-            if not leg.reduce_only or leg.side is entry.side:
-                raise OrderRefused("invalid_bracket", f"{leg.client_order_id} does not reduce the entry")
-            self._check_steps(leg, instrument)
-            self._check_trigger(leg)
-        if sum(t.quantity for t in request.targets) > entry.quantity:
-            raise OrderRefused("invalid_bracket", "the targets close more than the entry opens")
-        accepted = [self._accept(entry, entry.client_order_id, PaperOrderStatus.OPEN)]
-        accepted += [self._accept(leg, entry.client_order_id, PaperOrderStatus.HELD) for leg in request.legs[1:]]
+            held = self._accept(leg, entry.client_order_id, instrument)
+            held.status = PaperOrderStatus.HELD
+            accepted.append(held)
         return tuple(accepted)
 
     def place(self, request: OrderRequest, instrument: Instrument) -> PaperOrder:
-        """Accept one order: an entry, or an exit of an open position."""
-        if request.leg is Leg.ENTRY:
-            self._check_entry(request, instrument)
-            return self._accept(request, request.client_order_id, PaperOrderStatus.OPEN)
-        position = self._position_to_reduce(request)
-        if request.leg in self._exits(position):
-            raise OrderRefused("duplicate_exit", f"a working {request.leg} exists: replace it")
-        self._check_trigger(request)
+        """Accept one order: an entry, an addition, or an exit of an open position."""
+        if request.leg.opens:
+            self._check_opening(request, instrument)
+            return self._accept(request, request.client_order_id, instrument)
+        position = self._check_exit(request, instrument)
+        paper_rules.check_single(request, self._exits(position))
+        paper_rules.check_trigger(request, self._mark(request.instrument_id))
         return self._accept_exit(request, position, instrument)
 
     def replace(self, client_order_id: str, request: OrderRequest, instrument: Instrument) -> PaperOrder:
@@ -310,28 +137,28 @@ class PaperAccount:
         A stop that is moved through the market is accepted and triggers at the next price, as a resting stop does
         after a gap: refusing it would leave the worse one in force.
         """
-        old = self.orders.get(client_order_id)
-        if old is None or old.status is not PaperOrderStatus.OPEN:
-            raise OrderRefused("order_not_working", f"{client_order_id} is not working")
-        if old.leg is not request.leg or old.instrument_id != request.instrument_id:
-            raise OrderRefused("invalid_replacement", f"{request.client_order_id} is another kind of order")
-        position = self._position_to_reduce(request)
+        old = paper_rules.check_replaced(self.orders.get(client_order_id), client_order_id, request)
+        position = self._check_exit(request, instrument)
         accepted = self._accept_exit(request, position, instrument)
-        self._cancel(old, request.requested_at, f"replaced by {request.client_order_id}")
+        if accepted.effective_at > request.requested_at:
+            accepted.status, accepted.replaces = PaperOrderStatus.HELD, client_order_id
+        else:
+            self._cancel(old, request.requested_at, f"replaced by {request.client_order_id}")
         return accepted
 
     def cancel(self, client_order_id: str, reason: str) -> PaperOrder | None:
-        """Cancel a working order, an entry with its held exits; None when it is not working."""
+        """Cancel a working order, an entry with the exits that wait for it; None when it is not working."""
         order = self.orders.get(client_order_id)
         if order is None:
             return None
         market = self.markets.get(order.instrument_id)
         at = order.created_at if market is None else max(order.created_at, market.advanced_to)
-        if order.leg is Leg.ENTRY:
-            for held in self._of_bracket(order.bracket_id):
-                self._cancel(held, at, reason)
-        else:
-            self._cancel(order, at, reason)
+        self._cancel(order, at, reason)
+        if order.leg.opens:
+            for held in self._of_bracket(order.client_order_id):
+                if held.status is PaperOrderStatus.HELD:
+                    self._cancel(held, at, reason)
+            self._drop_empty_targets(order.instrument_id, at)
         return order
 
     # Market
@@ -339,52 +166,90 @@ class PaperAccount:
     def advance(self, event: MarketEvent) -> bool:
         """Let one market move; an event that does not end after everything applied before changes nothing.
 
-        An event that began before an entry was filled, or before an order at the market was placed, counts
-        with its close only: what came before that order existed must not fill it.
+        Of an event that began before a position was opened only its close counts for it, and an order at the market
+        that came into force during an event fills at its close: what came before an order existed must not fill it.
         """
         market = self.markets.get(event.instrument_id)
         if market is not None and event.ts_close <= market.advanced_to:
             return False
+        step = Decimal(0) if market is None else market.quantity_step
         if self._is_active(event.instrument_id):
-            self._apply(event.close_only() if self._began_too_early(event) else event)
-        self.markets[event.instrument_id] = PaperMarket(event.instrument_id, event.ts_close, event.close)
+            self._live_through(event, Liquidity(self.venue.liquidity(event.volume)))
+        self.markets[event.instrument_id] = PaperMarket(event.instrument_id, event.ts_close, event.close, step)
         self.changes.markets[event.instrument_id] = self.markets[event.instrument_id]
         return True
 
-    def _apply(self, event: MarketEvent) -> None:
+    def _live_through(self, event: MarketEvent, liquidity: Liquidity) -> None:
         position = self.positions.get(event.instrument_id)
-        free = position is None or self._step(position, event)
-        entry = self._entry(event.instrument_id)
-        if entry is not None and free and entry.created_at <= event.ts_open:
-            self._enter(entry, event)
-
-    def _step(self, position: PaperPosition, event: MarketEvent) -> bool:
-        """Rules 1 to 6 for an open position; True when a decided exit closed it at the open."""
-        due = [f for f in event.funding if position.funded_to < f.ts <= event.ts_open]
-        price = sum(f.rate * _mark_of(f, event) for f in due)
-        state, happened = step_bar(
-            self.state_of(position, event.ts_open), event.open, event.high, event.low, price, self.params
+        began_before = position is not None and event.ts_open < position.opened_at < event.ts_close
+        self._apply(event.close_only() if began_before else event, liquidity)
+        comes_inside = any(
+            event.ts_open < order.effective_at < event.ts_close
+            for order in self.orders.values()
+            if order.instrument_id == event.instrument_id and order.type is OrderType.MARKET
         )
-        fills = [what for what in happened if what.kind in _FILL_KINDS]
-        self._book_funding(position, due, event, -sum(w.pnl for w in happened if w.kind is EventKind.FUNDING))
-        self._book_exits(position, fills, state, event.ts_open)
-        return bool(fills) and fills[0].kind is EventKind.EXIT
+        if comes_inside and not began_before:
+            self._apply(event.close_only(), liquidity)
 
-    def _enter(self, entry: PaperOrder, event: MarketEvent) -> None:
+    def _apply(self, event: MarketEvent, liquidity: Liquidity) -> None:
+        self._bring_into_force(event)
+        position = self.positions.get(event.instrument_id)
+        entry = self._entry(event.instrument_id, event.ts_open)
+        if position is not None and entry is not None and self._enlarges(entry, position):
+            self._step_and_add(position, entry, event, liquidity)
+            return
+        free = position is None or self._step(position, event, liquidity)
+        if entry is not None and entry.is_working and free and entry.leg is Leg.ENTRY:
+            self._enter(entry, event, liquidity)
+
+    def _step(self, position: PaperPosition, event: MarketEvent, liquidity: Liquidity) -> bool:
+        """Rules 1 to 6 for an open position; True when orders at the market closed it at the open."""
+        at = event.ts_open
+        due = [f for f in event.funding if position.funded_to < f.ts <= at]
+        price = sum(f.rate * _mark_of(f, event) for f in due)
+        leaving = self._at_market(position, at)
+        if leaving:
+            self._book_funding(position, due, event, self._funding(position, event.open, price))
+            self._fill_at_market(position, leaving, event, liquidity)
+            if position.quantity == 0:
+                return True
+            due, price = [], 0.0
+        state, happened = step_bar(self.state_of(position, at), event.open, event.high, event.low, price, self.params)
+        self._book_funding(position, due, event, -sum(w.pnl for w in happened if w.kind is EventKind.FUNDING))
+        self._book_exits(position, [w for w in happened if w.kind in _FILL_KINDS], state, at, liquidity)
+        return False
+
+    def _step_and_add(
+        self, position: PaperPosition, entry: PaperOrder, event: MarketEvent, liquidity: Liquidity
+    ) -> None:
+        """What is due at the open for what is open, then the addition, then the rest of the event for all of it."""
+        at_open = MarketEvent.tick(event.instrument_id, event.ts_open, event.open, event.funding)
+        self._step(position, at_open, liquidity)
+        if position.quantity == 0 or not entry.is_working:
+            return
+        self._add(position, entry, event, liquidity)
+        self._step(position, replace(event, funding=()), liquidity)
+
+    def _enter(self, entry: PaperOrder, event: MarketEvent, liquidity: Liquidity) -> None:
         """Rule 4, then rules 5 and 6 for what it opened."""
-        exits = {o.leg: o for o in self._of_bracket(entry.bracket_id) if o is not entry}
+        quantity = self._take(liquidity, entry, entry.remaining)
+        if quantity == 0:
+            return
+        exits = [order for order in self._of_bracket(entry.bracket_id) if order is not entry]
+        self._fit(exits, entry.quantity, quantity, event.ts_open)
         side = PositionSide.LONG if entry.side is OrderSide.BUY else PositionSide.SHORT
-        stop, targets, quantities = _levels(exits, side)
         leverage = entry.leverage or exact(self.params.leverage)
+        costs = self._costs(entry)
+        stop, targets, quantities = _levels({o.leg: o for o in exits}, side)
         state, happened = open_position(
-            side, float(entry.quantity), event.open, stop, targets, quantities, self.params, float(leverage)
+            side, float(quantity), event.open, stop, targets, quantities, costs, float(leverage)
         )
         position = PaperPosition(
             instrument_id=entry.instrument_id,
             bracket_id=entry.bracket_id,
             side=side,
-            quantity_initial=entry.quantity,
-            quantity=entry.quantity,
+            quantity_initial=quantity,
+            quantity=quantity,
             entry_price=exact(state.entry_price),
             entry_margin=money(state.entry_margin),
             leverage=leverage,
@@ -395,19 +260,50 @@ class PaperAccount:
         )
         self.positions[entry.instrument_id] = position
         self.changes.positions.add(entry.instrument_id)
-        for held in exits.values():
-            self._set_status(held, PaperOrderStatus.OPEN, event.ts_open)
+        for held in exits:
+            self._open(held, event.ts_open)
         self.cash -= position.margin
-        self._fill(entry, happened[0], position, entry.quantity, event.ts_open)
+        self._fill(entry, happened[0], position, quantity, event.ts_open, entry.remaining - quantity)
         if state.is_open:
-            state, inside = step_inside(state, event.open, event.high, event.low, self.params)
+            state, inside = step_inside(state, event.open, event.high, event.low, costs)
             happened += inside
-        self._book_exits(position, happened[1:], state, event.ts_open)
+        self._book_exits(position, happened[1:], state, event.ts_open, liquidity)
+
+    def _add(self, position: PaperPosition, entry: PaperOrder, event: MarketEvent, liquidity: Liquidity) -> None:
+        """Enlarge a position at the open; its exits grow with it in the same moment."""
+        quantity = self._take(liquidity, entry, entry.remaining)
+        if quantity == 0:
+            return
+        at, before, bound = event.ts_open, position.quantity, position.margin
+        part, happened = open_position(
+            position.side,
+            float(quantity),
+            event.open,
+            _unreachable(position.side),
+            _NO_TARGETS,
+            _NO_TARGETS,
+            self._costs(entry),
+            float(position.leverage),
+        )
+        position.entry_price = average_price(before, position.entry_price, quantity, exact(part.entry_price))
+        position.quantity = position.quantity_initial = before + quantity
+        position.entry_margin = bound + money(part.entry_margin)
+        position.liquidation_price = self._liquidation_price(position)
+        self.cash -= position.margin - bound
+        self.changes.positions.add(position.instrument_id)
+        self._fill(entry, happened[0], position, quantity, at, entry.remaining - quantity)
+        if entry.leg is Leg.ADD:
+            self._take_over_exits(position, entry, at)
+        self._fit(self._exits(position), before, position.quantity, at)
 
     def state_of(self, position: PaperPosition, at: datetime) -> PositionState:
-        """A position and its exits as the life cycle takes them; a market exit placed after `at` does not count."""
-        exits = self._exits(position)
-        stop, targets, quantities = _levels(exits, position.side)
+        """A position and its exits as the life cycle takes them; what is not in force by `at` does not count.
+
+        While all of it is leaving at the market no level counts but that of the liquidation.
+        """
+        leaving = sum((o.remaining for o in self._at_market(position, at)), Decimal(0))
+        waiting = {} if leaving >= position.quantity else self._waiting_exits(position, at)
+        stop, targets, quantities = _levels(waiting, position.side)
         return PositionState(
             side=position.side,
             quantity=float(position.quantity),
@@ -419,39 +315,165 @@ class PaperAccount:
             targets=targets,
             target_quantities=quantities,
             tp1_filled=position.tp1_filled,
-            exit_pending=Leg.EXIT in exits and exits[Leg.EXIT].created_at <= at,
         )
 
-    # Bookkeeping
+    # Exits
+
+    def _fill_at_market(
+        self, position: PaperPosition, leaving: Sequence[PaperOrder], event: MarketEvent, liquidity: Liquidity
+    ) -> None:
+        """Rule 2: what was decided before, and what is left of orders whose price was reached, fills at the open."""
+        before = position.quantity
+        for order in leaving:
+            wanted = min(order.remaining, position.quantity)
+            quantity = self._take(liquidity, order, wanted)
+            if quantity > 0:
+                what = self._closing(order, position, quantity, event.open, EventKind[order.leg.value])
+                self._close(order, position, quantity, what, event.ts_open, wanted - quantity)
+        self._settle(position, before, event.ts_open)
 
     def _book_exits(
-        self, position: PaperPosition, fills: Sequence[LifecycleEvent], state: PositionState, at: datetime
+        self,
+        position: PaperPosition,
+        fills: Sequence[LifecycleEvent],
+        state: PositionState,
+        at: datetime,
+        liquidity: Liquidity,
     ) -> None:
-        """Turn closing events into fills; the one that closes the position takes whatever is left."""
-        for what in fills:
-            order = None if what.kind is EventKind.LIQUIDATION else self._exits(position)[Leg(what.kind.name)]
-            closes = what is fills[-1] and not state.is_open
-            quantity = position.quantity if closes or order is None else order.quantity
-            bound = position.margin
-            position.quantity -= quantity
-            self.cash += bound - position.margin
-            self._fill(order, what, position, quantity, at)
-        if not fills:
-            return
-        position.tp1_filled = state.tp1_filled
-        self.changes.positions.add(position.instrument_id)
-        if state.is_open:
-            self._resize_stop(position, at)
-        else:
-            del self.positions[position.instrument_id]
-            for order in self._of_bracket(position.bracket_id):
-                self._cancel(order, at, "position closed")
+        """Turn closing events into fills; the one that closes the position takes whatever is left.
 
-    def _resize_stop(self, position: PaperPosition, at: datetime) -> None:
-        stop = self._exits(position).get(Leg.STOP)
-        if stop is not None:
-            stop.quantity = position.quantity
-            self._touch(stop, at)
+        Where the market has not enough for one, the rest of that order is at the market from then on.
+        """
+        before = position.quantity
+        for what in fills:
+            closes = what is fills[-1] and not state.is_open
+            if what.kind is EventKind.LIQUIDATION:
+                self._close(None, position, position.quantity, what, at)
+                break
+            order = self._waiting_exits(position, at)[Leg(what.kind.name)]
+            wanted = position.quantity if closes else min(order.remaining, position.quantity)
+            quantity = self._take(liquidity, order, wanted)
+            order.is_triggered = quantity < wanted
+            if quantity > 0:
+                whole = quantity == wanted and self.venue.slippage_bps is None
+                event = what if whole else self._closing(order, position, quantity, what.reference_price, what.kind)
+                self._close(order, position, quantity, event, at, wanted - quantity)
+            self._touch(order, at)
+        self._settle(position, before, at)
+
+    def _close(
+        self,
+        order: PaperOrder | None,
+        position: PaperPosition,
+        quantity: Decimal,
+        what: LifecycleEvent,
+        at: datetime,
+        rest: Decimal = Decimal(0),
+    ) -> None:
+        """Book one closing fill and set its margin free; `rest` is what of the order is still to come."""
+        bound = position.margin
+        position.quantity -= quantity
+        position.tp1_filled |= order is not None and order.leg in TARGETS
+        self.cash += bound - position.margin
+        self.changes.positions.add(position.instrument_id)
+        self._fill(order, what, position, quantity, at, rest)
+
+    def _settle(self, position: PaperPosition, before: Decimal, at: datetime) -> None:
+        """After fills of exits: give the others the size of what is open, or end them with the position."""
+        if position.quantity == before:
+            return
+        if position.quantity > 0:
+            self._fit(self._exits(position), before, position.quantity, at)
+            return
+        del self.positions[position.instrument_id]
+        added = self._entry(position.instrument_id)
+        over = self._of_bracket(position.bracket_id)
+        if added is not None and added.leg is Leg.ADD:
+            over += self._of_bracket(added.client_order_id)
+        for order in over:
+            self._cancel(order, at, "position closed")
+
+    def _closing(
+        self, order: PaperOrder, position: PaperPosition, quantity: Decimal, reference: float, kind: EventKind
+    ) -> LifecycleEvent:
+        """What closing a part of a position at a reference price gives: that part as a position of its own."""
+        leaving = _leaving(position, quantity)
+        _, (event,) = step_bar(leaving, reference, reference, reference, 0.0, self._costs(order))
+        return replace(event, kind=kind)
+
+    def _funding(self, position: PaperPosition, open_: float, price: float) -> float:
+        """What a position pays at the open at which it leaves."""
+        leaving = _leaving(position, position.quantity)
+        _, happened = step_bar(leaving, open_, open_, open_, price, self.params)
+        return -sum(what.pnl for what in happened if what.kind is EventKind.FUNDING)
+
+    def _fit(self, exits: Sequence[PaperOrder], before: Decimal, after: Decimal, at: datetime) -> None:
+        """Give the exits of a position the size of what is open, `after`, where `before` was open.
+
+        Targets that together closed all of it go on doing so, in proportion to what was asked of each, rounded down
+        to the step with the rest for the last one; those that closed a part keep that share.
+        """
+        targets = [o for o in exits if o.leg in TARGETS]
+        for order in exits:
+            if order.leg is Leg.STOP or (order.leg is Leg.EXIT and order.remaining > after):
+                self._resize(order, after, at)
+        covered = sum((o.remaining for o in targets), Decimal(0))
+        if not targets or covered == after:
+            return
+        step = self.markets[targets[0].instrument_id].quantity_step
+        weights = sum((o.weight for o in targets), Decimal(0))
+        left = after if covered >= before else min(after, round_down(covered * after / before, step))
+        total = left
+        for order in sorted(targets, key=lambda o: o.leg)[:-1]:
+            share = min(left, round_down(total * order.weight / weights, step))
+            self._resize(order, share, at)
+            left -= share
+        self._resize(max(targets, key=lambda o: o.leg), left, at)
+        self._drop_empty_targets(targets[0].instrument_id, at)
+
+    def _resize(self, order: PaperOrder, remaining: Decimal, at: datetime) -> None:
+        if order.remaining != remaining:
+            order.quantity = order.filled_quantity + remaining
+            self._touch(order, at)
+
+    def _drop_empty_targets(self, instrument_id: int, at: datetime) -> None:
+        """End targets that have nothing to close any more; while an entry still fills theirs may come."""
+        position = self.positions.get(instrument_id)
+        if position is None or self._entry(instrument_id) is not None:
+            return
+        for order in self._exits(position):
+            if order.leg in TARGETS and order.remaining == 0:
+                self._cancel(order, at, "nothing left to close")
+
+    def _take_over_exits(self, position: PaperPosition, addition: PaperOrder, at: datetime) -> None:
+        """Let the exits that came with an addition take the place of those that work; a stop never moves back."""
+        for held in self._of_bracket(addition.client_order_id):
+            if held is addition or held.status is not PaperOrderStatus.HELD:
+                continue
+            for old in self._exits(position):
+                if old.leg is held.leg and not old.is_triggered:
+                    if held.leg is Leg.STOP and held.trigger_price is not None and old.trigger_price is not None:
+                        best = max if position.side is PositionSide.LONG else min
+                        held.trigger_price = best(held.trigger_price, old.trigger_price)
+                    self._cancel(old, at, f"replaced by {held.client_order_id}")
+            held.bracket_id = position.bracket_id
+            self._open(held, at)
+
+    def _bring_into_force(self, event: MarketEvent) -> None:
+        """Let replacements take their place once their time has come."""
+        for order in list(self.orders.values()):
+            due = order.instrument_id == event.instrument_id and order.effective_at <= event.ts_open
+            if not due or order.replaces is None or order.status is not PaperOrderStatus.HELD:
+                continue
+            old = self.orders.get(order.replaces)
+            if old is None or old.is_triggered:
+                self._cancel(order, event.ts_open, f"{order.replaces} is not working any more")
+                continue
+            self._cancel(old, event.ts_open, f"replaced by {order.client_order_id}")
+            order.quantity, order.replaces = old.remaining, None
+            self._open(order, event.ts_open)
+
+    # Bookkeeping
 
     def _fill(
         self,
@@ -460,6 +482,7 @@ class PaperAccount:
         position: PaperPosition,
         quantity: Decimal,
         at: datetime,
+        rest: Decimal,
     ) -> None:
         price, fee, pnl = exact(what.price), money(what.fee), money(what.pnl)
         self.cash += pnl - fee
@@ -479,9 +502,9 @@ class PaperAccount:
             )
         )
         if order is not None:
-            order.quantity = order.filled_quantity = quantity
-            order.average_price, order.fee = price, fee
-            self._set_status(order, PaperOrderStatus.FILLED, at)
+            order.add_fill(quantity, price, fee)
+            order.quantity = order.filled_quantity + rest
+            self._set_status(order, PaperOrderStatus.OPEN if rest else PaperOrderStatus.FILLED, at)
 
     def _book_funding(
         self, position: PaperPosition, due: Sequence[FundingEvent], event: MarketEvent, paid: float
@@ -502,7 +525,8 @@ class PaperAccount:
         position.funded_to = due[-1].ts
         self.changes.positions.add(position.instrument_id)
 
-    def _accept(self, request: OrderRequest, bracket_id: str, status: PaperOrderStatus) -> PaperOrder:
+    def _accept(self, request: OrderRequest, bracket_id: str, instrument: Instrument) -> PaperOrder:
+        self.markets[request.instrument_id].quantity_step = instrument.quantity_step
         order = PaperOrder(
             client_order_id=request.client_order_id,
             exchange_order_id=self._next(),
@@ -515,25 +539,31 @@ class PaperAccount:
             quantity=request.quantity,
             trigger_price=request.trigger_price,
             leverage=request.leverage,
-            status=status,
+            status=PaperOrderStatus.OPEN,
             created_at=request.requested_at,
             updated_at=request.requested_at,
+            weight=request.quantity,
+            effective_at=request.requested_at + self.venue.latency(request.client_order_id),
         )
         self.orders[order.client_order_id] = order
         self._touch(order, request.requested_at)
         return order
 
     def _accept_exit(self, request: OrderRequest, position: PaperPosition, instrument: Instrument) -> PaperOrder:
-        """Accept an exit, clipped to what is open; a stop and a market exit always cover all of it."""
-        self._check_steps(request, instrument)
-        if request.quantity < position.quantity and request.leg not in TARGETS:
-            raise OrderRefused("quantity_too_small", f"a {request.leg} closes the whole position")
-        clipped = replace(request, quantity=min(request.quantity, position.quantity))
-        return self._accept(clipped, position.bracket_id, PaperOrderStatus.OPEN)
+        """Accept an exit, clipped to what is open and, at the market, not about to be closed already."""
+        left = position.quantity
+        if request.leg is Leg.EXIT:
+            left -= sum((o.remaining for o in self._exits(position) if o.leg is Leg.EXIT), Decimal(0))
+        clipped = replace(request, quantity=min(request.quantity, left))
+        return self._accept(clipped, position.bracket_id, instrument)
 
     def _cancel(self, order: PaperOrder, at: datetime, reason: str) -> None:
         order.reason = reason
         self._set_status(order, PaperOrderStatus.CANCELLED, at)
+
+    def _open(self, order: PaperOrder, at: datetime) -> None:
+        order.effective_at = min(order.effective_at, at)
+        self._set_status(order, PaperOrderStatus.OPEN, at)
 
     def _set_status(self, order: PaperOrder, status: PaperOrderStatus, at: datetime) -> None:
         order.status = status
@@ -554,87 +584,94 @@ class PaperAccount:
     def _of_bracket(self, bracket_id: str) -> list[PaperOrder]:
         return [order for order in self.orders.values() if order.bracket_id == bracket_id]
 
-    def _exits(self, position: PaperPosition) -> dict[Leg, PaperOrder]:
-        return {o.leg: o for o in self._of_bracket(position.bracket_id) if o.leg is not Leg.ENTRY}
+    def _exits(self, position: PaperPosition) -> list[PaperOrder]:
+        """Working exits of a position, replacements that wait for their time included."""
+        return [o for o in self._of_bracket(position.bracket_id) if not o.leg.opens]
 
-    def _entry(self, instrument_id: int) -> PaperOrder | None:
-        return next((o for o in self.orders.values() if o.instrument_id == instrument_id and o.leg is Leg.ENTRY), None)
+    def _waiting_exits(self, position: PaperPosition, at: datetime) -> dict[Leg, PaperOrder]:
+        """Stop and targets that wait for their price."""
+        return {
+            o.leg: o
+            for o in self._exits(position)
+            if o.trigger_price is not None and not o.is_triggered and o.counts(at)
+        }
 
-    def _mark(self, instrument_id: int) -> Decimal:
-        return exact(self.markets[instrument_id].last_price)
+    def _at_market(self, position: PaperPosition, at: datetime) -> list[PaperOrder]:
+        """Exits that fill at the next price, the oldest first."""
+        found = [o for o in self._exits(position) if o.counts(at) and (o.is_triggered or o.trigger_price is None)]
+        return sorted(found, key=lambda order: order.exchange_order_id)
 
-    def _claim(self, entry: PaperOrder) -> Decimal:
-        return self._cost_of_entry(entry.instrument_id, entry.quantity, entry.leverage)
+    def _entry(self, instrument_id: int, at: datetime | None = None) -> PaperOrder | None:
+        """The entry or addition that has not filled entirely; with `at`, only if it counted by then."""
+        found = (o for o in self.orders.values() if o.instrument_id == instrument_id and o.leg.opens)
+        return next((o for o in found if at is None or o.counts(at)), None)
 
-    def _cost_of_entry(self, instrument_id: int, quantity: Decimal, leverage: Decimal | None) -> Decimal:
-        """Margin and fee that an entry needs at the newest price."""
-        notional = quantity * self._mark(instrument_id) * (1 + exact(self.params.slippage_rate))
-        return notional / (leverage or exact(self.params.leverage)) + notional * exact(self.params.taker_fee_rate)
+    def _enlarges(self, entry: PaperOrder, position: PaperPosition) -> bool:
+        return entry.leg is Leg.ADD or entry.bracket_id == position.bracket_id
 
     def _is_active(self, instrument_id: int) -> bool:
         return instrument_id in self.positions or self._entry(instrument_id) is not None
 
-    def _began_too_early(self, event: MarketEvent) -> bool:
-        position = self.positions.get(event.instrument_id)
-        moments = [] if position is None else [position.opened_at]
-        moments += [
-            order.created_at
-            for order in self.orders.values()
-            if order.instrument_id == event.instrument_id and order.type is OrderType.MARKET
-        ]
-        return any(event.ts_open < moment < event.ts_close for moment in moments)
+    def _mark(self, instrument_id: int) -> Decimal:
+        return exact(self.markets[instrument_id].last_price)
+
+    def _costs(self, order: PaperOrder) -> ExecutionParams:
+        return self.venue.costs(order.client_order_id, self.params)
+
+    def _take(self, liquidity: Liquidity, order: PaperOrder, wanted: Decimal) -> Decimal:
+        return liquidity.take(wanted, self.markets[order.instrument_id].quantity_step)
+
+    def _cost(self, instrument_id: int, quantity: Decimal, leverage: Decimal | None) -> Decimal:
+        """Margin and fee that an entry needs at the newest price."""
+        notional = quantity * self._mark(instrument_id) * (1 + exact(self.params.slippage_rate))
+        return notional / (leverage or exact(self.params.leverage)) + notional * exact(self.params.taker_fee_rate)
+
+    def _liquidation_price(self, position: PaperPosition) -> Decimal:
+        distance = 1.0 / float(position.leverage) - self.params.maintenance_margin_rate
+        return exact(float(position.entry_price) * (1.0 - position.side.sign * distance))
 
     # Refusals
 
-    def _check_entry(self, request: OrderRequest, instrument: Instrument) -> None:
-        if request.reduce_only or request.type is not OrderType.MARKET:
-            raise OrderRefused("invalid_entry", "an entry is a market order that is not reduce-only")
+    def _check_opening(self, request: OrderRequest, instrument: Instrument) -> None:
+        position = self.positions.get(request.instrument_id)
+        working = [] if position is None else self._exits(position)
+        paper_rules.check_place(request, position, self._entry(request.instrument_id), working)
         leverage = request.leverage or exact(self.params.leverage)
-        if not 1 <= leverage <= MAX_LEVERAGE:
-            raise OrderRefused("invalid_leverage", f"leverage {leverage} is not between 1 and {MAX_LEVERAGE}")
+        paper_rules.check_opening(
+            request,
+            instrument,
+            self.venue,
+            mark=self._mark(request.instrument_id),
+            leverage=leverage,
+            needed=self._cost(request.instrument_id, request.quantity, leverage),
+            available=self.available,
+        )
+
+    def _check_exit(self, request: OrderRequest, instrument: Instrument) -> PaperPosition:
         position = self.positions.get(request.instrument_id)
-        if position is not None and Leg.EXIT not in self._exits(position):
-            raise OrderRefused("position_exists", f"{instrument.symbol} has an open position")
-        if self._entry(request.instrument_id) is not None:
-            raise OrderRefused("position_exists", f"{instrument.symbol} has an entry that waits for its fill")
-        self._check_steps(request, instrument)
-        notional = request.quantity * self._mark(request.instrument_id)
-        if request.quantity < instrument.min_quantity or notional < instrument.min_notional:
-            raise OrderRefused(
-                "below_minimum",
-                f"{request.quantity} {instrument.symbol} is below {instrument.min_quantity} or its value "
-                f"{notional:.4f} below {instrument.min_notional}",
-            )
-        needed = self._cost_of_entry(request.instrument_id, request.quantity, request.leverage)
-        if needed > self.available:
-            raise OrderRefused("insufficient_margin", f"{needed:.2f} needed, {self.available:.2f} available")
+        working = [] if position is None else self._exits(position)
+        return paper_rules.check_exit(request, instrument, position, working)
 
-    def _check_steps(self, request: OrderRequest, instrument: Instrument) -> None:
-        if request.quantity <= 0 or instrument.round_quantity(request.quantity) != request.quantity:
-            raise OrderRefused("bad_quantity_step", f"{request.quantity} is no multiple of {instrument.quantity_step}")
-        price = request.trigger_price
-        if (price is None) is not (request.type is OrderType.MARKET):
-            raise OrderRefused("invalid_trigger", f"{request.type} and trigger price {price} do not belong together")
-        if price is not None and (price <= 0 or instrument.round_price(price) != price):
-            raise OrderRefused("bad_price_step", f"{price} is no multiple of {instrument.price_step}")
 
-    def _check_trigger(self, request: OrderRequest) -> None:
-        """Refuse a stop or target that the newest price has already reached."""
-        if request.trigger_price is None:
-            return
-        distance = request.trigger_price - self._mark(request.instrument_id)
-        waits_below = (request.type is OrderType.STOP_MARKET) is (request.side is OrderSide.SELL)
-        if distance >= 0 if waits_below else distance <= 0:
-            raise OrderRefused(
-                "would_trigger_immediately",
-                f"{request.leg} at {request.trigger_price}, price {self._mark(request.instrument_id)}",
-            )
+def average_price(quantity: Decimal, price: Decimal, added: Decimal, added_price: Decimal) -> Decimal:
+    """Entry price of a position after an addition, weighted by quantity."""
+    return exact(float((quantity * price + added * added_price) / (quantity + added)))
 
-    def _position_to_reduce(self, request: OrderRequest) -> PaperPosition:
-        position = self.positions.get(request.instrument_id)
-        if position is None or not request.reduce_only or request.side is not position.side.exit_side:
-            raise OrderRefused("reduce_only_rejected", f"{request.client_order_id} does not reduce a position")
-        return position
+
+def _leaving(position: PaperPosition, quantity: Decimal) -> PositionState:
+    """A part of a position that leaves at the next price, as a position of its own."""
+    return PositionState(
+        side=position.side,
+        quantity=float(quantity),
+        quantity_initial=float(quantity),
+        entry_price=float(position.entry_price),
+        entry_margin=0.0,
+        liquidation_price=float(position.liquidation_price),
+        stop_price=_unreachable(position.side),
+        targets=_NO_TARGETS,
+        target_quantities=_NO_TARGETS,
+        exit_pending=True,
+    )
 
 
 def _levels(
@@ -642,15 +679,18 @@ def _levels(
 ) -> tuple[float, tuple[float, float, float], tuple[float, float, float]]:
     """Stop, target prices and target quantities as the life cycle takes them; a missing stop is out of reach."""
     stop = exits[Leg.STOP].trigger_price if Leg.STOP in exits else None
-    unreachable = 0.0 if side is PositionSide.LONG else float("inf")
     (p1, q1), (p2, q2), (p3, q3) = (_target(exits.get(leg)) for leg in TARGETS)
-    return unreachable if stop is None else float(stop), (p1, p2, p3), (q1, q2, q3)
+    return _unreachable(side) if stop is None else float(stop), (p1, p2, p3), (q1, q2, q3)
 
 
 def _target(order: PaperOrder | None) -> tuple[float, float]:
     if order is None or order.trigger_price is None:
         return 0.0, 0.0
-    return float(order.trigger_price), float(order.quantity)
+    return float(order.trigger_price), float(order.remaining)
+
+
+def _unreachable(side: PositionSide) -> float:
+    return 0.0 if side is PositionSide.LONG else float("inf")
 
 
 def _mark_of(funding: FundingEvent, event: MarketEvent) -> float:

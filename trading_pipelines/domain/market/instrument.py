@@ -29,6 +29,8 @@ class Instrument:
         Smallest order, in base and in quote currency.
     funding_interval_minutes : int or None
         None for spot.
+    max_leverage : Decimal or None
+        None where the venue states no limit.
     """
 
     exchange: str
@@ -41,6 +43,7 @@ class Instrument:
     min_quantity: Decimal = Decimal(0)
     min_notional: Decimal = Decimal(0)
     funding_interval_minutes: int | None = None
+    max_leverage: Decimal | None = None
 
     def round_price(self, price: Decimal) -> Decimal:
         """Nearest price that the venue accepts."""

@@ -1,6 +1,7 @@
 """The books of the paper exchange: load an account under its lock, store what an operation changed."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, LiteralString
 from uuid import UUID
 
@@ -9,9 +10,9 @@ from psycopg.rows import class_row, kwargs_row
 
 from trading_pipelines.domain.engine.params import ExecutionParams
 from trading_pipelines.domain.execution.orders import FillKind, Leg, OrderSide, OrderType, PositionSide
-from trading_pipelines.domain.execution.paper_account import (
+from trading_pipelines.domain.execution.paper_account import PaperAccount
+from trading_pipelines.domain.execution.paper_books import (
     MarketEvent,
-    PaperAccount,
     PaperFill,
     PaperFunding,
     PaperMarket,
@@ -19,11 +20,13 @@ from trading_pipelines.domain.execution.paper_account import (
     PaperOrderStatus,
     PaperPosition,
 )
+from trading_pipelines.domain.execution.venue import VenueParams
 from trading_pipelines.domain.market.instrument import Instrument, MarketKind
 
 _ORDER = (
     "client_order_id, exchange_order_id, instrument_id, bracket_id, leg, side, type, reduce_only, quantity, "
-    "trigger_price, leverage, status, created_at, updated_at, reason, filled_quantity, average_price, fee"
+    "trigger_price, leverage, status, created_at, updated_at, weight, effective_at, replaces, is_triggered, reason, "
+    "filled_quantity, average_price, fee"
 )
 _POSITION = (
     "instrument_id, bracket_id, side, quantity_initial, quantity, entry_price, entry_margin, leverage, "
@@ -33,7 +36,7 @@ _FILL = "sequence, client_order_id, instrument_id, ts, kind, side, quantity, pri
 _FUNDING = "sequence, instrument_id, ts, rate, amount"
 _INSTRUMENT = (
     "exchange, symbol, base, quote, kind, price_step, quantity_step, min_quantity, min_notional, "
-    "funding_interval_minutes"
+    "funding_interval_minutes, max_leverage"
 )
 _IS_WORKING = "status in ('HELD', 'OPEN')"
 
@@ -48,14 +51,19 @@ def open_account(connection: psycopg.Connection[Any], session_id: UUID) -> None:
 
 
 def load(
-    connection: psycopg.Connection[Any], session_id: UUID, params: ExecutionParams, *, lock: bool
+    connection: psycopg.Connection[Any],
+    session_id: UUID,
+    params: ExecutionParams,
+    *,
+    lock: bool,
 ) -> PaperAccount | None:
     """Read an account with its working orders, open positions and markets; None before it is opened.
 
     With `lock` no one else changes the account until the transaction ends.
     """
     row = connection.execute(
-        f"select cash, sequence from paper_accounts where session_id = %s{' for update' if lock else ''}",
+        "select a.cash, a.sequence, s.config ->> 'venue' from paper_accounts a join sessions s using (session_id) "
+        f"where a.session_id = %s{' for update of a' if lock else ''}",
         (session_id,),
     ).fetchone()
     if row is None:
@@ -64,6 +72,7 @@ def load(
         cash=row[0],
         sequence=row[1],
         params=params,
+        venue=_venue(row[2]),
         orders={o.client_order_id: o for o in _working_orders(connection, session_id)},
         positions={p.instrument_id: p for p in _positions(connection, session_id)},
         markets={m.instrument_id: m for m in markets(connection, session_id)},
@@ -122,8 +131,9 @@ def markets(connection: psycopg.Connection[Any], session_id: UUID) -> list[Paper
     """Every market that has been applied, by instrument."""
     with connection.cursor(row_factory=class_row(PaperMarket)) as cursor:
         return cursor.execute(
-            "select instrument_id, advanced_to, last_price from paper_markets where session_id = %s "
-            "order by instrument_id",
+            "select m.instrument_id, m.advanced_to, m.last_price, i.quantity_step "
+            "from paper_markets m join instruments i using (instrument_id) where m.session_id = %s "
+            "order by m.instrument_id",
             (session_id,),
         ).fetchall()
 
@@ -193,6 +203,12 @@ def _save_position(
         cursor.execute(_UPSERT_POSITION, {**vars(position), "session_id": session_id})
 
 
+@lru_cache(maxsize=16)
+def _venue(config: str | None) -> VenueParams:
+    """The session's rules of the exchange; a session from before there were any has the defaults."""
+    return VenueParams() if config is None else VenueParams.model_validate_json(config)
+
+
 def _instrument(**row: Any) -> Instrument:
     row["kind"] = MarketKind(row["kind"])
     return Instrument(**row)
@@ -223,9 +239,10 @@ _UPSERT_ORDER = (
     _insert("paper_orders", _ORDER)
     + """
     on conflict (session_id, client_order_id) do update
-    set quantity = excluded.quantity, status = excluded.status, reason = excluded.reason,
-        filled_quantity = excluded.filled_quantity, average_price = excluded.average_price, fee = excluded.fee,
-        updated_at = excluded.updated_at
+    set bracket_id = excluded.bracket_id, quantity = excluded.quantity, trigger_price = excluded.trigger_price,
+        status = excluded.status, effective_at = excluded.effective_at, replaces = excluded.replaces,
+        is_triggered = excluded.is_triggered, reason = excluded.reason, filled_quantity = excluded.filled_quantity,
+        average_price = excluded.average_price, fee = excluded.fee, updated_at = excluded.updated_at
     """
 )
 _UPSERT_POSITION = (
