@@ -233,6 +233,21 @@ class BacktestResult:
             }
         )
 
+    @cached_property
+    def candidates(self) -> pd.DataFrame:
+        """One row per set-up in the order in which they were asked; `quantity` is 0 where `rule` refused it."""
+        rows = self._plan.rows
+        return pd.DataFrame(
+            {
+                "symbol": _names(self.symbols, self._plan.symbol),
+                "side": _names(("SHORT", "LONG"), rows[:, kernel.C_SIDE] > 0),
+                "decided_at": _times(self._grid_ts[self._plan.bar] + self._length),
+                "confidence": rows[:, kernel.C_CONFIDENCE],
+                "quantity": self._accepted,
+                "rule": _codes(REFUSALS, self._rules),
+            }
+        )
+
     @property
     def equity_curve(self) -> pd.Series:
         """Marked equity by the time of the close."""
