@@ -16,6 +16,7 @@ from trading_pipelines.defs.features import checks as feature_checks
 from trading_pipelines.defs.market_data import assets as market_data_assets
 from trading_pipelines.defs.market_data import checks as market_data_checks
 from trading_pipelines.defs.market_data.jobs import candles_job, market_data_job
+from trading_pipelines.defs.market_data.retention import retention_job, retention_schedule
 from trading_pipelines.defs.market_data.schedules import (
     candles_schedule,
     day_close_schedule,
@@ -25,9 +26,9 @@ from trading_pipelines.defs.models import assets as model_assets
 from trading_pipelines.defs.models import checks as model_checks
 from trading_pipelines.defs.models.jobs import training_job
 from trading_pipelines.defs.models.schedules import training_schedule
-from trading_pipelines.defs.operations.jobs import maintenance_job
+from trading_pipelines.defs.operations.jobs import kill_drill_job, maintenance_job
 from trading_pipelines.defs.operations.orphans import orphaned_run_sensor
-from trading_pipelines.defs.operations.schedules import maintenance_schedule
+from trading_pipelines.defs.operations.schedules import kill_drill_schedule, maintenance_schedule
 from trading_pipelines.defs.operations.sensors import record_run_failure
 from trading_pipelines.defs.portfolio import checks as portfolio_checks
 from trading_pipelines.defs.portfolio.assets import EQUITY
@@ -63,6 +64,8 @@ defs = dg.Definitions(
         signal_expiry_job,
         signal_execution_job,
         maintenance_job,
+        retention_job,
+        kill_drill_job,
     ],
     schedules=[
         market_data_schedule,
@@ -73,6 +76,8 @@ defs = dg.Definitions(
         signal_expiry_schedule,
         signal_execution_schedule,
         maintenance_schedule,
+        retention_schedule,
+        kill_drill_schedule,
     ],
     sensors=[signal_emission_sensor, signal_execution_sensor, orphaned_run_sensor, record_run_failure],
     resources=platform_resources(),

@@ -26,6 +26,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableValueError
 
 from trading_pipelines.domain.engine.params import ExecutionParams
+from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.modelling.spec import TrainingSpec
 from trading_pipelines.domain.risk.limits import RiskLimits
 from trading_pipelines.domain.signals.policy import Direction, Profile, SignalPolicy
@@ -102,6 +103,8 @@ class TraderSettings(BaseModel):
     """How long an instruction of a person waits to be carried out before it expires."""
     bar_delay_seconds: float = Field(default=3.0, ge=0)
     """Time that a source gets to publish a bar after its close."""
+    drill_seconds: float = Field(default=30.0, ge=1)
+    """Time after which a drill of the kill switch that is not through has failed."""
     dagster_url: str | None = None
     """Webserver that is told of marked equity and positions; empty means the one of `trading up`."""
     log_seconds: float = Field(default=300.0, ge=1)
@@ -143,6 +146,9 @@ class Settings(BaseSettings):
     """Symbols to trade; empty means all that the source offers (simulated) or is an error (ccxt)."""
     base_timeframe: str = "5m"
     """Timeframe that is fetched; the longer ones are derived."""
+    retention_days: dict[Timeframe, Annotated[int, Field(ge=7)]] = {}
+    """For how many days candles of a timeframe are kept; one that is not named is kept for ever. On a small machine
+    '{"5m": 30}' keeps the database at some hundred megabytes."""
     signal_timeframe: str = "15m"
     archive_dir: Path | None = None
     """Folder of the archive source, laid out as `<exchange>/<SYMBOL>/<timeframe>.parquet`."""

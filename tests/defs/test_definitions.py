@@ -18,6 +18,7 @@ ASSETS = {
     "ohlcv_4h",
     "ohlcv_1d",
     "funding_rates",
+    "market_breadth",
     "features_15m",
     "model_versions",
     "predictions",
@@ -35,6 +36,7 @@ DAILY = {
     "ohlcv_4h",
     "ohlcv_1d",
     "funding_rates",
+    "market_breadth",
     "features_15m",
     "predictions",
 }
@@ -123,6 +125,7 @@ def test_everything_that_the_platform_needs_runs_without_being_switched_on() -> 
         "signal_expiry_schedule": "*/5 * * * *",
         "signal_execution_schedule": "3-59/5 * * * *",
         "maintenance_schedule": "50 0 * * *",
+        "kill_drill_schedule": "20 6 * * *",
         "training_schedule": "35 1 * * *",
     }
     assert all(s.default_status is dg.DefaultScheduleStatus.RUNNING for s in repository.schedule_defs)

@@ -70,13 +70,13 @@ def open_trade(
     ATR that every set-up has; optional `size`, the share of the full risk per trade, else 1.
     """
     session = desk.session
-    signal_id = _signal_id(instruction)
+    signal_id = signal_id_of(instruction)
     with committed(connection):
         known = instruction_store.signal_outcome(connection, signal_id)
     if known is None:
         if refusal := _why_not(connection, desk, instruction, as_of):
             return Outcome(InstructionStatus.REFUSED, refusal)
-        _store_signal(connection, desk, instruction, as_of)
+        propose(connection, desk, instruction, as_of)
     execute_signals(
         connection, session, desk.exchange, as_of, quotes=desk.quotes, kill=desk.kill, signal_ids=[signal_id]
     )
@@ -126,7 +126,7 @@ def set_stop(
 
 def give_up(connection: psycopg.Connection[Any], desk: Desk, instruction: Instruction, as_of: datetime) -> Outcome:
     """Make sure that an instruction which came too late has no effect any more, unless it already had one."""
-    signal_id = _signal_id(instruction)
+    signal_id = signal_id_of(instruction)
     with committed(connection):
         orders.lock_session(connection, desk.session.session_id)
         known = instruction_store.signal_outcome(connection, signal_id)
@@ -152,7 +152,8 @@ def _why_not(connection: psycopg.Connection[Any], desk: Desk, instruction: Instr
         return desk.kill.refusal(connection, session.session_id, as_of)
 
 
-def _store_signal(connection: psycopg.Connection[Any], desk: Desk, instruction: Instruction, as_of: datetime) -> None:
+def propose(connection: psycopg.Connection[Any], desk: Desk, instruction: Instruction, as_of: datetime) -> None:
+    """Store the signal that an instruction to open stands for; nothing is sent yet."""
     session, side = desk.session, _side(instruction)
     row = instruments.by_symbol(connection, session.exchange).get(str(instruction.arguments["symbol"]))
     connection.commit()
@@ -205,7 +206,7 @@ def _store_signal(connection: psycopg.Connection[Any], desk: Desk, instruction: 
                 [
                     signal_store.SignalRow(
                         **key,
-                        signal_id=_signal_id(instruction),
+                        signal_id=signal_id_of(instruction),
                         created_at=as_of,
                         valid_until=instruction.valid_until,
                         side=side,
@@ -281,7 +282,8 @@ def _setup(
     )
 
 
-def _signal_id(instruction: Instruction) -> UUID:
+def signal_id_of(instruction: Instruction) -> UUID:
+    """The signal that an opening becomes."""
     return uuid5(instruction.session_id, f"manual:{instruction.idempotency_key}")
 
 

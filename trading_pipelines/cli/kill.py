@@ -47,6 +47,31 @@ def state(as_json: Json = False) -> None:
     _show(found, as_json)
 
 
+@app.command("drill")
+def drill(as_json: Json = False) -> None:
+    """Try the switch out on a throw-away paper session and say how fast it was; exits with 1 when it failed."""
+    from datetime import UTC, datetime
+
+    from trading_pipelines.adapters.sources import open_source
+    from trading_pipelines.application.kill_drill import run_drill
+    from trading_pipelines.services.database import ready_database
+    from trading_pipelines.store.connection import connect
+    from trading_pipelines.store.repositories import instruments
+
+    settings = prepare()
+    with ready_database(settings) as url, connect(url, application_name="kill drill") as connection:
+        symbols = settings.symbols or tuple(sorted(instruments.by_symbol(connection, settings.exchange)))
+        quotes = {ticker.symbol: ticker.price for ticker in open_source(settings).tickers(symbols)} if symbols else {}
+        row = run_drill(connection, settings, _switch(settings), quotes, lambda: datetime.now(UTC))
+    if as_json:
+        print_json({"drill": row})
+    else:
+        typer.echo(f"{row.outcome}{': ' + row.reason if row.reason else ''}")
+        for what, took in (("refused", row.refused_ms), ("cancelled", row.cancelled_ms), ("flat", row.flat_ms)):
+            typer.echo(f"{what:<10} {'-' if took is None else f'{took:,.0f} ms'}")
+    raise typer.Exit(0 if row.outcome == "PASSED" else 1)
+
+
 def _switch(settings: "Settings") -> "KillSwitch":
     from trading_pipelines.application.kill_switch import KillSwitch
     from trading_pipelines.store.connection import connect, resolve_url

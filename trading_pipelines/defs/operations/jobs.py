@@ -8,7 +8,7 @@ import dagster as dg
 
 from trading_pipelines.defs.failures import user_errors
 from trading_pipelines.defs.scope import traded_symbols
-from trading_pipelines.resources.platform import ClockResource, DatabaseResource
+from trading_pipelines.resources.platform import ClockResource, DatabaseResource, SourceResource
 from trading_pipelines.settings import settings
 
 
@@ -38,3 +38,29 @@ def record_prediction_outcomes(
 )
 def maintenance_job() -> None:
     record_prediction_outcomes()
+
+
+@dg.op
+def drill_kill_switch(
+    context: dg.OpExecutionContext, clock: ClockResource, database: DatabaseResource, source: SourceResource
+) -> None:
+    """Do a drill at the current prices; a failed drill fails the run, so that it is alerted twice."""
+    from trading_pipelines.application.kill_drill import run_drill
+    from trading_pipelines.application.kill_switch import KillSwitch
+
+    with user_errors(), database.connect() as connection:
+        quotes = {ticker.symbol: ticker.price for ticker in source.open().tickers(traded_symbols(connection))}
+        kill = KillSwitch(settings().data_dir, database.connect)
+        drill = run_drill(connection, settings(), kill, quotes, clock.now)
+    context.log.info("%s: %s", drill.outcome, "; ".join(drill.steps))
+    if drill.reason:
+        raise dg.Failure(f"the drill of the kill switch has failed: {drill.reason}")
+
+
+@dg.job(
+    name="kill_drill",
+    description="Does the kill switch work, and how fast? Tried on a throw-away paper session.",
+    tags={"dagster/max_runtime": "180"},
+)
+def kill_drill_job() -> None:
+    drill_kill_switch()

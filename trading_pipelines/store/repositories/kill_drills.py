@@ -32,3 +32,11 @@ def insert(connection: psycopg.Connection[Any], row: DrillRow) -> None:
         f"insert into kill_drills ({', '.join(columns)}) values ({', '.join(['%s'] * len(columns))})".encode(),
         [Jsonb(list(value)) if name == "steps" else value for name, value in vars(row).items()],
     )
+
+
+def entries_sent_after(connection: psycopg.Connection[Any], session_id: UUID, at: datetime) -> int:
+    """How many entries of a session were sent after that time."""
+    row = connection.execute(
+        "select count(*) from orders where session_id = %s and leg = 'ENTRY' and sent_at > %s", (session_id, at)
+    ).fetchone()
+    return 0 if row is None else row[0]

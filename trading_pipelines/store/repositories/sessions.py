@@ -87,11 +87,6 @@ def cancel_signals(connection: psycopg.Connection[Any], session_id: UUID, reason
     ).rowcount
 
 
-def delete_drills(connection: psycopg.Connection[Any], before: datetime) -> None:
-    """Remove the throw-away sessions of drills that began before that time."""
-    connection.execute("delete from sessions where purpose = 'drill' and created_at < %s", (before,))
-
-
 def update_rules(connection: psycopg.Connection[Any], session: TradingSession) -> None:
     """Replace the symbols, strategies and rules of a session by those of `session`."""
     connection.execute(
