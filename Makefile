@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet --quiet
 
-.PHONY: help run test lint install clean
+.PHONY: help run test lint timescale install clean
 
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -22,6 +22,9 @@ lint: $(VENV)/development.stamp ## Check format, style, layers and types
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/pyright --pythonpath $(BIN)/python
+
+timescale: ## Fetch a TimescaleDB that runs inside Node.js, for the tests that need one
+	@cd tests/timescale && npm install --no-package-lock --no-audit --no-fund --silent
 
 install: $(VENV)/runtime.stamp ## Only create the environment
 

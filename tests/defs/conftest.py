@@ -139,7 +139,13 @@ class Books:
             **{"entry_price": 100, "entry_margin": 20, "leverage": 5, "mark_price": 100},
             **{"opened_at": opened_at, "updated_at": opened_at},
         }
+        status = changes.pop("status", "OPEN")
         self.insert("positions", **{**row, **changes})
+        self.connection.execute(
+            "update positions set status = %s where position_id = %s and status <> %s",
+            (status, row["position_id"], status),
+        )
+        self.connection.commit()
 
 
 def _perpetual(base: str) -> Instrument:

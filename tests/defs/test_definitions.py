@@ -125,6 +125,7 @@ def test_everything_that_the_platform_needs_runs_without_being_switched_on() -> 
         "signal_expiry_schedule": "*/5 * * * *",
         "signal_execution_schedule": "3-59/5 * * * *",
         "maintenance_schedule": "50 0 * * *",
+        "retention_schedule": "41 3 * * *",
         "kill_drill_schedule": "20 6 * * *",
         "training_schedule": "35 1 * * *",
     }

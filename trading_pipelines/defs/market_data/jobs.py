@@ -5,6 +5,7 @@ Belongs here: what is refreshed together. Does not belong here: when (`schedules
 
 import dagster as dg
 
+from trading_pipelines.defs.features.assets import BREADTH
 from trading_pipelines.defs.features.assets import SPEC as FEATURES
 from trading_pipelines.defs.market_data.assets import SPECS, IngestConfig
 from trading_pipelines.defs.models.assets import PREDICTIONS
@@ -20,7 +21,7 @@ candles_job = dg.define_asset_job(
 )
 market_data_job = dg.define_asset_job(
     "market_data",
-    selection=dg.AssetSelection.assets(*(spec.key for spec in SPECS), FEATURES.key, PREDICTIONS.key),
+    selection=dg.AssetSelection.assets(*(spec.key for spec in SPECS), BREADTH.key, FEATURES.key, PREDICTIONS.key),
     description="Candles, funding, features and predictions of the chosen days, with their checks.",
     config=WHAT_IS_MISSING,
     tags={"dagster/max_runtime": "600", "dagster/priority": "1"},
