@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from trading_pipelines.domain.market.candles import aggregate
@@ -72,11 +73,14 @@ def random_market(
     steps: bool = False,
     funding: bool = False,
     finer: bool = False,
+    alike: bool = False,
 ) -> Market:
-    """Random walks of 5-minute bars; `wild` ones jump far enough to liquidate."""
+    """Random walks of 5-minute bars; `wild` ones jump far enough to liquidate, those `alike` move together."""
     dice = np.random.default_rng(seed)
     timeframe = Timeframe.M15 if finer else Timeframe.M5
-    frames = {name: random_walk(dice, bars * (3 if finer else 1), wild=wild) for name in NAMES[:symbols]}
+    length = bars * (3 if finer else 1)
+    common = 0.005 * dice.standard_normal(length) if alike else None
+    frames = {name: random_walk(dice, length, wild=wild, common=common) for name in NAMES[:symbols]}
     return Market(
         timeframe=timeframe,
         candles={s: aggregate(f, timeframe) for s, f in frames.items()} if finer else frames,
@@ -87,9 +91,18 @@ def random_market(
     )
 
 
-def random_walk(dice: np.random.Generator, bars: int, *, wild: bool = False, holes: bool = True) -> pd.DataFrame:
-    """Candles whose expected return is zero."""
+def random_walk(
+    dice: np.random.Generator,
+    bars: int,
+    *,
+    wild: bool = False,
+    holes: bool = True,
+    common: npt.NDArray[np.float64] | None = None,
+) -> pd.DataFrame:
+    """Candles whose expected return is zero; `common` returns come on top of their own."""
     noise = dice.uniform(0.001, 0.01) * dice.standard_normal(bars)
+    if common is not None:
+        noise += common
     if holes:
         noise += (dice.random(bars) < 0.03) * dice.standard_normal(bars) * (0.15 if wild else 0.02)
     close = 100 * 10 ** dice.uniform(-2, 2) * np.exp(np.cumsum(noise - noise.var() / 2))
@@ -126,4 +139,5 @@ def _funding(dice: np.random.Generator, frame: pd.DataFrame) -> pd.DataFrame:
 
 def _instrument(dice: np.random.Generator, symbol: str) -> Instrument:
     step = Decimal(str(dice.choice(["0.001", "0.1", "1", "0.03", "5"])))
-    return Instrument("test", symbol, symbol[:1], "USDT", MarketKind.PERPETUAL, Decimal("0.01"), step, step, Decimal(5))
+    price_step = Decimal(str(dice.choice(["0.0001", "0.01", "0.05", "0.5"])))
+    return Instrument("test", symbol, symbol[:1], "USDT", MarketKind.PERPETUAL, price_step, step, step, Decimal(5))

@@ -3,6 +3,8 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +17,10 @@ from hypothesis import strategies as st
 from random_markets import Market, RandomStrategy, random_market
 
 from trading_pipelines.domain.engine.params import ExecutionParams
+from trading_pipelines.domain.market.instrument import Instrument, MarketKind
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.risk.limits import RiskLimits
-from trading_pipelines.domain.simulation.backtest import BacktestResult, run_backtest
+from trading_pipelines.domain.simulation.backtest import REFUSALS, BacktestResult, run_backtest
 from trading_pipelines.domain.strategies.base import CLOSE_LONG, CLOSE_SHORT, Bars, Strategy, StrategyInput
 from trading_pipelines.domain.strategies.ema_cross import BENCHMARK_LIMITS, EmaCross
 
@@ -38,6 +41,7 @@ markets = st.fixed_dictionaries(
         "wild": st.booleans(),
         "steps": st.booleans(),
         "finer": st.booleans(),
+        "alike": st.booleans(),
     }
 )
 rules = st.fixed_dictionaries(
@@ -54,6 +58,28 @@ limits = st.sampled_from(
         RiskLimits(max_drawdown_new_trades=0.05, max_drawdown_close_all=0.08),
     ]
 )
+protections = st.fixed_dictionaries(
+    {
+        "require_free_margin": st.booleans(),
+        "max_margin_per_direction": st.sampled_from([0.6, 1.0]),
+        "min_risk_reward": st.sampled_from([None, 2.0, 3.9]),
+        "max_correlation": st.sampled_from([None, 0.2, 0.7]),
+        "correlation_days": st.sampled_from([2, 30]),
+        "correlation_min_hours": st.just(24),
+        "cooldown_minutes": st.sampled_from([0.0, 7.0, 30.0]),
+        "stop_lock_hours": st.sampled_from([0.0, 1.0, 4.0]),
+        "reentry": st.booleans(),
+        "stop_guard_stops": st.sampled_from([None, 2, 5, 16]),
+        "stop_guard_window_hours": st.sampled_from([1.0, 24.0]),
+        "stop_guard_lock_hours": st.sampled_from([0.5, 4.0]),
+        "max_drawdown_new_trades": st.sampled_from([0.02, 0.3]),
+        "drawdown_lock_hours": st.sampled_from([0.0, 2.0, 24.0]),
+        "max_daily_loss": st.sampled_from([0.01, 0.05, 1.0]),
+        "pyramiding": st.booleans(),
+        "pyramid_min_profit": st.sampled_from([0.0, 0.002, 0.03]),
+        "max_additions": st.sampled_from([1, 3]),
+    }
+).map(lambda numbers: RiskLimits(**numbers))
 
 
 @settings(max_examples=150, deadline=None)
@@ -64,8 +90,16 @@ def test_random_decisions_on_random_markets_give_the_same_numbers(
     compare(random_market(**numbers), RandomStrategy(seed), execution, limits)
 
 
+@settings(max_examples=150, deadline=None)
+@given(markets, st.integers(0, 2**32), rules, protections, st.sampled_from([0.02, 0.2, 0.6]))
+def test_locks_additions_reentries_and_correlation_give_the_same_numbers(
+    numbers: dict[str, object], seed: int, execution: ExecutionParams, limits: RiskLimits, entry_rate: float
+) -> None:
+    compare(random_market(**numbers), RandomStrategy(seed, entry_rate), execution, limits)
+
+
 @settings(max_examples=60, deadline=None)
-@given(markets, st.integers(0, 2**32), rules, limits)
+@given(markets, st.integers(0, 2**32), rules, limits | protections)
 def test_funding_is_paid_alike(
     numbers: dict[str, object], seed: int, execution: ExecutionParams, limits: RiskLimits
 ) -> None:
@@ -74,33 +108,34 @@ def test_funding_is_paid_alike(
 
 
 def test_random_markets_reach_every_kind_of_fill_and_every_rule() -> None:
-    fills, refusals, exits = Counter[str](), Counter[str](), Counter[str]()
-    for seed in range(12):
-        market = random_market(seed, symbols=7, bars=500, wild=seed % 2 == 0, steps=True, funding=True)
-        execution = ExecutionParams(leverage=50 if seed % 2 else 5, max_holding_hours=3)
-        tight = (
-            RiskLimits(liquidation_buffer=1, max_drawdown_new_trades=0.05, max_drawdown_close_all=0.06),
-            RiskLimits(liquidation_buffer=1, max_open_positions=3, max_daily_loss=0.03),
-            BENCHMARK_LIMITS,
-        )[seed % 3]
-        result = run_backtest(market.prepared(), RandomStrategy(seed, 0.5, 0.003), execution, tight)
+    fills, refusals, exits, additions = Counter[str](), Counter[str](), Counter[str](), 0
+    lax = BENCHMARK_LIMITS.model_copy(update={"liquidation_buffer": 1})
+    every = (
+        lax.model_copy(update={"max_drawdown_new_trades": 0.05, "max_drawdown_close_all": 0.06}),
+        lax.model_copy(update={"max_open_positions": 3, "max_daily_loss": 0.03}),
+        BENCHMARK_LIMITS,
+        lax.model_copy(update={"require_free_margin": True, "max_margin_per_direction": 1.0}),
+        lax.model_copy(update={"pyramiding": True, "pyramid_min_profit": 0.002, "max_drawdown_new_trades": 0.02}),
+        lax.model_copy(update={"stop_lock_hours": 4.0, "reentry": True, "stop_guard_stops": 4}),
+        lax.model_copy(update={"stop_lock_hours": 4.0, "cooldown_minutes": 30, "max_correlation": 0.3}),
+        lax.model_copy(update={"min_risk_reward": 4.0}),
+    )
+    for seed in range(24):
+        market = random_market(
+            seed, symbols=7, bars=500, wild=seed % 2 == 0, steps=True, funding=True, alike=seed % 3 == 0
+        )
+        execution = ExecutionParams(leverage=(5, 50, 1, 1)[seed % 4], max_holding_hours=3)
+        limits = every[seed % 8].model_copy(update={"correlation_min_hours": 24, "drawdown_lock_hours": 24.0})
+        result = run_backtest(market.prepared(), RandomStrategy(seed, 0.5, 0.003), execution, limits)
         fills.update(result.fills["kind"])
         exits.update(result.trades["exit_reason"].dropna())
+        additions += int(result.trades["additions"].sum())
         refusals.update(result.refusals)
         refusals.update(result.trades["size_rule"])
     assert set(fills) == {"ENTRY", "TP1", "TP2", "TP3", "STOP", "LIQUIDATION", "EXIT", "FUNDING"}
+    assert additions > 0
     assert set(exits) == {"signal", "drawdown", "time_limit"}
-    assert set(refusals) >= {
-        "none",
-        "margin_per_trade",
-        "margin_per_direction",
-        "liquidation_too_close",
-        "below_minimum",
-        "position_of_symbol",
-        "open_positions",
-        "drawdown",
-        "daily_loss",
-    }
+    assert set(REFUSALS.values()) - set(refusals) <= {"no_equity", "margin_per_symbol"}
 
 
 @pytest.mark.real_data
@@ -110,6 +145,24 @@ def test_ema_cross_on_real_candles_gives_the_same_numbers(real_data_dir: Path, l
     market = real_market(real_data_dir, "binance", symbols, "5m", "2025-01-01", "2025-04-01")
     result = compare(market, EmaCross(), ExecutionParams(leverage=leverage), BENCHMARK_LIMITS)
     assert len(result.trades) > 500
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    "limits",
+    [
+        RiskLimits(max_correlation=0.8),
+        RiskLimits(reentry=True, pyramiding=True, pyramid_min_profit=0.01, max_correlation=0.75),
+        RiskLimits(max_daily_loss=0.02, max_drawdown_new_trades=0.2, stop_guard_stops=9, max_correlation=0.7),
+    ],
+)
+def test_every_rule_on_real_candles_gives_the_same_numbers(real_data_dir: Path, limits: RiskLimits) -> None:
+    symbols = ("ADAUSDT", "BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT")
+    market = real_market(real_data_dir, "binance", symbols, "5m", "2025-01-01", "2025-03-01")
+    strategy = RandomStrategy(7, entry_rate=0.02, exit_rate=0.002)
+    result = compare(replace(market, instruments=venue_of(market)), strategy, ExecutionParams(), limits)
+    assert len(result.trades) > 50
+    assert "correlation" in result.refusals
 
 
 @pytest.mark.real_data
@@ -142,7 +195,7 @@ def compare(
     ours = zip(
         *(trades[c] for c in ("symbol", "side")),
         index(trades["opened_at"]),
-        *(trades[c] for c in ("quantity", "entry_price", "stop_price")),
+        *(trades[c] for c in ("quantity", "entry_price", "stop_price", "initial_risk", "additions")),
         index(trades["closed_at"]),
         [None if pd.isna(kind) else kind for kind in trades["closed_by"]],
         *(trades[c] for c in ("pnl", "fees", "funding")),
@@ -202,11 +255,26 @@ def run_reference(
         reference.Rules(
             leverage=execution.leverage,
             time_limit=None if hours is None else hours * 3_600_000_000,
+            cap_direction=limits.max_margin_per_direction,
             most_positions=limits.max_open_positions,
             liquidation_buffer=limits.liquidation_buffer,
             drawdown_stop=limits.max_drawdown_new_trades,
             drawdown_close=limits.max_drawdown_close_all,
             daily_loss=limits.max_daily_loss,
+            free_margin=limits.require_free_margin,
+            risk_reward=limits.min_risk_reward,
+            correlation=limits.max_correlation,
+            correlation_days=limits.correlation_days,
+            correlation_hours=limits.correlation_min_hours,
+            cooldown=limits.cooldown_minutes * 60_000_000,
+            stop_lock=limits.stop_lock_hours * reference.HOUR,
+            reentry_share=limits.reentry_scale if limits.reentry else None,
+            guard_stops=limits.stop_guard_stops,
+            guard_window=limits.stop_guard_window_hours * reference.HOUR,
+            guard_lock=limits.stop_guard_lock_hours * reference.HOUR,
+            drawdown_lock=limits.drawdown_lock_hours * reference.HOUR,
+            addition_profit=limits.pyramid_min_profit if limits.pyramiding else None,
+            most_additions=limits.max_additions,
         ),
     )
 
@@ -226,6 +294,7 @@ def told_symbol(
         decisions,
         funding,
         step=float(instrument.quantity_step) if instrument else 0.0,
+        price_step=float(instrument.price_step) if instrument else 0.0,
         smallest_quantity=float(instrument.min_quantity) if instrument else 0.0,
         smallest_notional=float(instrument.min_notional) if instrument else 0.0,
     )
@@ -253,6 +322,15 @@ def real_market(folder: Path, exchange: str, symbols: Sequence[str], timeframe: 
         for s in symbols
     }
     return Market(Timeframe(timeframe), frames, Timeframe(timeframe), frames, funding, {})
+
+
+def venue_of(market: Market) -> dict[str, Instrument]:
+    """Steps as coarse as the recorded prices allow to be seen."""
+    step = {s: Decimal(10) ** (math.floor(math.log10(f["close"].iloc[0])) - 4) for s, f in market.frames.items()}
+    return {
+        s: Instrument("test", s, s[:-4], "USDT", MarketKind.PERPETUAL, step[s], 1 / step[s] / 100_000, Decimal(0))
+        for s in market.frames
+    }
 
 
 def between(frame: pd.DataFrame, start: str, end: str) -> pd.DataFrame:

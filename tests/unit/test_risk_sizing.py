@@ -8,9 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from trading_pipelines.domain.engine.params import ExecutionParams
-from trading_pipelines.domain.execution.orders import PositionSide
 from trading_pipelines.domain.risk.limits import RiskLimits
-from trading_pipelines.domain.risk.rules import Exposure, PortfolioView, evaluate_rules, first_refusal, must_close_all
 from trading_pipelines.domain.risk.sizing import Outcome, SizingDecision, decide_size, round_down_to_step
 
 EXECUTION, LIMITS = ExecutionParams(), RiskLimits()
@@ -121,27 +119,3 @@ def test_no_size_exceeds_a_cap(
     assert decision.margin <= max(0.0, LIMITS.max_margin_per_direction * equity - direction_margin) * slack
     loss = decision.quantity * 100.0 * (0.001 + EXECUTION.round_trip_cost)
     assert loss <= LIMITS.risk_per_trade * equity * slack
-
-
-def _view(equity: float = 10_000.0, exposures: tuple[Exposure, ...] = ()) -> PortfolioView:
-    return PortfolioView(equity, 10_000.0, 10_000.0, exposures)
-
-
-@pytest.mark.parametrize(
-    ("view", "rule"),
-    [
-        (_view(), None),
-        (_view(6_900.0), "drawdown"),
-        (_view(9_400.0), "daily_loss"),
-        (_view(exposures=(Exposure(1, PositionSide.LONG, 10.0),)), "position_of_symbol"),
-        (_view(exposures=tuple(Exposure(i, PositionSide.LONG, 10.0) for i in range(2, 7))), "open_positions"),
-    ],
-)
-def test_portfolio_rule_refuses_at_its_limit(view: PortfolioView, rule: str | None) -> None:
-    refusal = first_refusal(evaluate_rules(view, 1, LIMITS))
-    assert (refusal.rule if refusal else None) == rule
-
-
-def test_everything_is_closed_at_the_deeper_drawdown() -> None:
-    assert not must_close_all(_view(6_600.0), LIMITS)
-    assert must_close_all(_view(6_500.0), LIMITS)

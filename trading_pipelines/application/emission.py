@@ -15,13 +15,13 @@ import psycopg
 
 from trading_pipelines.application.candidates import Candidates, StrategyCandidates, Universe, load_candidates
 from trading_pipelines.application.features import current_feature_set
-from trading_pipelines.application.portfolio import portfolio_view
 from trading_pipelines.application.prediction import explain
+from trading_pipelines.application.risk import Stage, assess, keep_assessment
 from trading_pipelines.application.strategy_inputs import from_microseconds, to_microseconds
 from trading_pipelines.domain.execution.orders import PositionSide
 from trading_pipelines.domain.execution.session import SessionStatus, TradingSession
 from trading_pipelines.domain.market.timeframe import Timeframe
-from trading_pipelines.domain.risk.rules import PortfolioView, size_trade
+from trading_pipelines.domain.risk.rules import Proposal
 from trading_pipelines.domain.signals.gates import UNKNOWN_TIME, Verdicts, judge
 from trading_pipelines.domain.signals.setup import TradeSetup
 from trading_pipelines.domain.strategies.base import CLOSE_LONG, CLOSE_SHORT
@@ -148,8 +148,7 @@ def decide_bar(
     """
     verdicts = list(_decide(connection, session, universe, candidates, as_of, run_id))
     emitted = [v for v in verdicts if v.refusal is None]
-    portfolio = portfolio_view(connection, session, as_of) if emitted else None
-    signals = [_signal_row(connection, session, universe, v, portfolio) for v in emitted if portfolio is not None]
+    signals = [_signal_row(connection, session, universe, v, as_of) for v in emitted]
     with connection.cursor() as cursor:
         signal_store.insert_decisions(cursor, [v.row for v in verdicts])
         signal_store.insert_signals(cursor, signals)
@@ -275,29 +274,33 @@ def _signal_row(
     session: TradingSession,
     universe: Universe,
     verdict: _Verdict,
-    portfolio: PortfolioView,
+    as_of: datetime,
 ) -> signal_store.SignalRow:
-    """The complete trade proposal; its size is that of this moment, the order path sizes again."""
+    """The complete trade proposal; its size is that of this moment, the order path asks again.
+
+    What the risk rules say now is kept, but does not keep the signal from being one: it may be executed later.
+    """
     decision, setup = verdict.row, verdict.setup
     assert setup is not None  # a gate asks for it
     instrument = universe.instruments[decision.instrument_id]
-    size = size_trade(
-        portfolio,
-        decision.instrument_id,
-        instrument,
-        setup.side,
-        setup.reference_price,
-        setup.stop_price,
-        setup.confidence,
-        session.execution,
-        session.limits,
+    proposal = Proposal(
+        instrument_id=decision.instrument_id,
+        instrument=instrument,
+        side=setup.side,
+        reference_price=setup.reference_price,
+        stop_price=setup.stop_price,
+        targets=setup.targets,
+        confidence=setup.confidence,
     )
+    risk = assess(connection, session, proposal, as_of)
     name = ":".join(
         (instrument.exchange, instrument.symbol, decision.timeframe, decision.strategy, decision.ts.isoformat())
     )
+    signal_id = uuid5(session.session_id, name)
+    keep_assessment(connection, session, signal_id, proposal, Stage.EMISSION, risk, as_of)
     closed_at = decision.ts + universe.timeframe.delta
     return signal_store.SignalRow(
-        signal_id=uuid5(session.session_id, name),
+        signal_id=signal_id,
         session_id=session.session_id,
         instrument_id=decision.instrument_id,
         timeframe=decision.timeframe,
@@ -313,8 +316,8 @@ def _signal_row(
         tp3_price=setup.targets[2],
         atr=setup.atr,
         leverage=session.execution.leverage,
-        quantity=size.quantity,
-        margin=size.margin,
+        quantity=risk.size.quantity,
+        margin=risk.size.margin,
         probability=setup.probability,
         confidence=setup.confidence,
         risk_reward=setup.risk_reward,

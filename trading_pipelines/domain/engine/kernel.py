@@ -80,7 +80,19 @@ L_MAX_POSITIONS = 7
 L_DRAWDOWN_STOP = 8
 L_DRAWDOWN_CLOSE = 9
 L_DAILY_LOSS = 10
-LIMIT_FIELDS = 11
+L_FREE_MARGIN = 11  # 0: not asked
+L_RISK_REWARD = 12  # -inf: not asked
+L_CORRELATION = 13  # inf: not asked
+L_COOLDOWN = 14  # this and the other times in microseconds
+L_STOP_LOCK = 15
+L_GUARD_STOPS = 16  # inf: no guard
+L_GUARD_WINDOW = 17
+L_GUARD_LOCK = 18
+L_DRAWDOWN_LOCK = 19
+L_REENTRY = 20  # share of the size; 0: refused
+L_PYRAMID_PROFIT = 21  # inf: no additions
+L_ADDITIONS = 22
+LIMIT_FIELDS = 23
 
 # What bound or refused a size.
 SIZED = 0
@@ -90,6 +102,21 @@ PER_DIRECTION = 3
 LIQUIDATION_CLOSE = 4
 BELOW_MINIMUM = 5
 NO_EQUITY = 6
+FREE_MARGIN = 7
+REENTRY = 8
+
+# Rules that refuse a candidate before its size is asked, in this order.
+SYMBOL_BUSY = 9
+DRAWDOWN = 10
+DRAWDOWN_LOCK = 11
+DAILY_LOSS = 12
+DAILY_LOSS_LOCK = 13
+STOP_GUARD = 14
+STOP_LOCK = 15
+COOLDOWN = 16
+MAX_POSITIONS = 17
+RISK_REWARD = 18
+CORRELATION = 19
 
 
 def compiled(function: Any) -> Any:
@@ -161,6 +188,18 @@ def gap(book: Any, i: int, open_: float, p: Any, events: Any, n: int) -> int:
 
 
 @compiled
+def _digits(step: float) -> tuple[float, float]:
+    """A step as whole digits over a power of ten, for a count of steps times 0.1 can miss the decimal."""
+    scale = 1.0
+    for _ in range(18):
+        digits = math.floor(step * scale + 0.5)
+        if digits > 0 and abs(step * scale - digits) <= 1e-9 * digits:
+            return float(digits), scale
+        scale *= 10.0
+    return step, 1.0
+
+
+@compiled
 def round_down_to_step(value: float, step: float) -> float:
     """Largest multiple of `step` not above `value`, as the float nearest to that decimal; step 0 rounds nothing.
 
@@ -172,14 +211,36 @@ def round_down_to_step(value: float, step: float) -> float:
         return value
     quotient = value / step
     count = math.floor(quotient + abs(quotient) * 4e-16)
-    # count * step can miss the decimal (3 * 0.1), whole digits over a power of ten cannot.
-    scale = 1.0
-    for _ in range(18):
-        digits = math.floor(step * scale + 0.5)
-        if digits > 0 and abs(step * scale - digits) <= 1e-9 * digits:
-            return count * digits / scale
-        scale *= 10.0
-    return count * step
+    digits, scale = _digits(step)
+    return count * digits / scale
+
+
+@compiled
+def round_to_step(value: float, step: float) -> float:
+    """Multiple of `step` nearest to `value`, a tie to the even one, as decimals do it; step 0 rounds nothing.
+
+    `value` is compared with the float nearest to the middle between two multiples. Floats keep the order of decimals,
+    and the shortest decimal of that float is the middle itself, so this is the decimal comparison.
+    """
+    if step <= 0.0:
+        return value
+    digits, scale = _digits(step)
+    count = float(math.floor(value / step))
+    if value < count * digits / scale:
+        count -= 1.0
+    elif value >= (count + 1.0) * digits / scale:
+        count += 1.0
+    middle = (2.0 * count + 1.0) * digits / (2.0 * scale)
+    if value > middle or (value == middle and count % 2.0 != 0.0):
+        count += 1.0
+    return count * digits / scale
+
+
+@compiled
+def _whole_steps(quantity: float, step: float, error: float) -> float:
+    """A sum or difference of whole steps without the floats' own error, which is at most `error`."""
+    nearest = round_down_to_step(quantity + 0.5 * step, step)
+    return nearest if abs(nearest - quantity) <= error else quantity
 
 
 @compiled
@@ -188,12 +249,27 @@ def split_targets(book: Any, i: int, step: float, p: Any) -> None:
     quantity = book[i, QUANTITY]
     first = round_down_to_step(p[P_TARGET_WEIGHT] * quantity, step)
     second = round_down_to_step(p[P_TARGET_WEIGHT + 1] * quantity, step)
-    rest = quantity - first - second
-    nearest = round_down_to_step(rest + 0.5 * step, step)
     book[i, TARGET_QUANTITY] = first
     book[i, TARGET_QUANTITY + 1] = second
-    # The rest of a whole number of steps is one as well, but for the subtraction's own error.
-    book[i, TARGET_QUANTITY + 2] = nearest if abs(nearest - rest) <= 1e-15 * quantity else rest
+    book[i, TARGET_QUANTITY + 2] = _whole_steps(quantity - first - second, step, 1e-15 * quantity)
+
+
+@compiled
+def split_addition(book: Any, i: int, quantity: float, step: float, p: Any) -> None:
+    """Spread an added quantity over the targets that still work, by their weights; the last takes the rest."""
+    weights = 0.0
+    last = -1
+    for k in range(3):
+        if book[i, TARGET_QUANTITY + k] > 0.0:
+            weights += p[P_TARGET_WEIGHT + k]
+            last = k
+    rest = quantity
+    for k in range(last + 1):
+        held = book[i, TARGET_QUANTITY + k]
+        if held > 0.0:
+            part = rest if k == last else round_down_to_step(quantity * (p[P_TARGET_WEIGHT + k] / weights), step)
+            rest = _whole_steps(rest - part, step, 1e-3 * step)
+            book[i, TARGET_QUANTITY + k] = _whole_steps(held + part, step, 1e-3 * step)
 
 
 @compiled
@@ -203,8 +279,18 @@ def stop_price(side: float, reference: float, atr: float, p: Any) -> float:
 
 
 @compiled
-def prepare(book: Any, i: int, side: float, quantity: float, reference: float, atr: float, step: float, p: Any) -> None:
-    """Write an order with its exits into the book, to be filled by `enter`.
+def prepare(
+    book: Any,
+    i: int,
+    side: float,
+    quantity: float,
+    reference: float,
+    atr: float,
+    step: float,
+    price_step: float,
+    p: Any,
+) -> None:
+    """Write an order with its exits, on the venue's price step, into the book, to be filled by `enter`.
 
     Until then the row holds the margin at the reference price and no entry.
     """
@@ -212,9 +298,9 @@ def prepare(book: Any, i: int, side: float, quantity: float, reference: float, a
     book[i, QUANTITY] = quantity
     book[i, QUANTITY_INITIAL] = quantity
     book[i, MARGIN] = quantity * reference / p[P_LEVERAGE]
-    book[i, STOP] = stop_price(side, reference, atr, p)
+    book[i, STOP] = round_to_step(stop_price(side, reference, atr, p), price_step)
     for k in range(3):
-        book[i, TARGET + k] = reference + side * p[P_TARGET_ATR + k] * atr
+        book[i, TARGET + k] = round_to_step(reference + side * p[P_TARGET_ATR + k] * atr, price_step)
     split_targets(book, i, step, p)
     book[i, TARGET_FILLED] = 0.0
 
@@ -228,6 +314,30 @@ def enter(book: Any, i: int, open_: float, p: Any, events: Any, n: int) -> int:
     book[i, ENTRY] = price
     book[i, MARGIN] = quantity * price / p[P_LEVERAGE]
     book[i, LIQUIDATION] = price * (1.0 - side * (1.0 / p[P_LEVERAGE] - p[P_MMR]))
+    n = _record(events, n, ENTERED, quantity, open_, price, p[P_FEE] * (quantity * price), 0.0)
+    return gap(book, i, open_, p, events, n)
+
+
+@compiled
+def add(book: Any, i: int, quantity: float, stop: float, open_: float, step: float, p: Any, events: Any, n: int) -> int:
+    """Fill an addition to an open position at the open (rule 4); one that opens beyond its own stop closes all of it.
+
+    The entry becomes the average weighted by quantity, margins add up, the liquidation price is that of the new entry,
+    and the better of the two stops protects all. Target prices stay.
+    """
+    side = book[i, SIDE]
+    held = book[i, QUANTITY]
+    price = open_ * (1.0 + side * p[P_SLIPPAGE])
+    total = _whole_steps(held + quantity, step, 1e-3 * step)
+    entry = (held * book[i, ENTRY] + quantity * price) / total
+    book[i, MARGIN] = book[i, MARGIN] * (held / book[i, QUANTITY_INITIAL]) + quantity * price / p[P_LEVERAGE]
+    book[i, QUANTITY] = total
+    book[i, QUANTITY_INITIAL] = total
+    book[i, ENTRY] = entry
+    book[i, LIQUIDATION] = entry * (1.0 - side * (1.0 / p[P_LEVERAGE] - p[P_MMR]))
+    if side * stop > side * book[i, STOP]:
+        book[i, STOP] = stop
+    split_addition(book, i, quantity, step, p)
     n = _record(events, n, ENTERED, quantity, open_, price, p[P_FEE] * (quantity * price), 0.0)
     return gap(book, i, open_, p, events, n)
 
@@ -282,7 +392,7 @@ def on_bar(
 
 
 @compiled
-def trailed_stop(book: Any, i: int, close: float, atr: float, p: Any) -> float:
+def trailed_stop(book: Any, i: int, close: float, atr: float, price_step: float, p: Any) -> float:
     """Stop from the next bar on (rule 7): after TP1 the better of break-even and trail, and never back.
 
     Where the venue's step leaves TP1 nothing to close, the first target that has something counts. An ATR that is
@@ -292,13 +402,73 @@ def trailed_stop(book: Any, i: int, close: float, atr: float, p: Any) -> float:
     stop = book[i, STOP]
     if book[i, TARGET_FILLED] == 0.0:
         return stop
+    best = stop
     break_even = book[i, ENTRY] * (1.0 + side * (2.0 * p[P_FEE] + 2.0 * p[P_SLIPPAGE]))
-    if side * break_even > side * stop:
-        stop = break_even
+    if side * break_even > side * best:
+        best = break_even
     trail = close - side * p[P_TRAIL] * atr
-    if side * trail > side * stop:
-        stop = trail
-    return stop
+    if side * trail > side * best:
+        best = trail
+    if best == stop:
+        return stop
+    best = round_to_step(best, price_step)
+    return best if side * best > side * stop else stop
+
+
+@compiled
+def risk_reward(reference: float, stop: float, first: float, second: float, third: float, p: Any) -> float:
+    """Weighted distance of the targets over the distance of the stop."""
+    gain = (
+        p[P_TARGET_WEIGHT] * abs(first - reference)
+        + p[P_TARGET_WEIGHT + 1] * abs(second - reference)
+        + p[P_TARGET_WEIGHT + 2] * abs(third - reference)
+    )
+    return gain / abs(reference - stop)
+
+
+@compiled
+def refuses(rule: int, value: float, limits: Any) -> bool:
+    """Whether a rule says no to what it sees; what is not known (NaN) is allowed.
+
+    The value of a lock and of the cooldown is the time that is left of it.
+    """
+    if rule == SYMBOL_BUSY:
+        return value >= 1.0
+    if rule == DRAWDOWN:
+        return value >= limits[L_DRAWDOWN_STOP]
+    if rule == DAILY_LOSS:
+        return value >= limits[L_DAILY_LOSS]
+    if rule == MAX_POSITIONS:
+        return value >= limits[L_MAX_POSITIONS]
+    if rule == RISK_REWARD:
+        return value < limits[L_RISK_REWARD]
+    if rule == CORRELATION:
+        return value >= limits[L_CORRELATION]
+    if rule == STOP_LOCK and limits[L_REENTRY] > 0.0:
+        return False
+    return value > 0.0
+
+
+@compiled
+def may_add(side: float, close: float, entry: float, additions: float, limits: Any) -> bool:
+    """Whether a position has moved far enough in its favour to be added to, and may still be."""
+    profit = (close - entry) * side / entry
+    return profit > limits[L_PYRAMID_PROFIT] and additions < limits[L_ADDITIONS]
+
+
+@compiled
+def risk_quantity(reference: float, stop: float, confidence: float, equity: float, p: Any, limits: Any) -> float:
+    """Quantity whose stop-out costs the risk per trade, scaled by confidence; before any cap."""
+    floor = limits[L_CONFIDENCE_FLOOR]
+    scale = min(max((confidence - floor) / (1.0 - floor), limits[L_MIN_SCALE]), 1.0)
+    loss = abs(reference - stop) / reference + 2.0 * p[P_FEE] + 2.0 * p[P_SLIPPAGE]
+    return limits[L_RISK] * equity * scale / (reference * loss)
+
+
+@compiled
+def payable_margin(free_cash: float, p: Any, limits: Any) -> float:
+    """Margin that free cash covers together with the entry fee; no bound where the rule is off."""
+    return free_cash / (1.0 + p[P_LEVERAGE] * p[P_FEE]) if limits[L_FREE_MARGIN] != 0.0 else math.inf
 
 
 @compiled
@@ -309,6 +479,8 @@ def size_position(
     equity: float,
     symbol_margin: float,
     direction_margin: float,
+    free_cash: float,
+    share: float,
     step: float,
     min_quantity: float,
     min_notional: float,
@@ -317,32 +489,37 @@ def size_position(
 ) -> tuple[float, int]:
     """Quantity, and what bound it; 0 with a code other than `SIZED` is a refusal.
 
-    The minimum is asked of the rounded quantity, for that is what the venue sees.
+    `share` is taken of what the caps leave: half a size is half of the size that would have been. The minimum is asked
+    of the rounded quantity, for that is what the venue sees.
     """
     if equity <= 0.0:
         return 0.0, NO_EQUITY
     distance = abs(reference - stop)
     if reference * (1.0 / p[P_LEVERAGE] - p[P_MMR]) < limits[L_BUFFER] * distance:
         return 0.0, LIQUIDATION_CLOSE
-    floor = limits[L_CONFIDENCE_FLOOR]
-    scale = min(max((confidence - floor) / (1.0 - floor), limits[L_MIN_SCALE]), 1.0)
-    loss = distance / reference + 2.0 * p[P_FEE] + 2.0 * p[P_SLIPPAGE]
-    quantity = limits[L_RISK] * equity * scale / (reference * loss)
+    quantity = risk_quantity(reference, stop, confidence, equity, p, limits)
     margin = quantity * reference / p[P_LEVERAGE]
     bound = SIZED
     if margin > limits[L_PER_TRADE] * equity:
         margin, bound = limits[L_PER_TRADE] * equity, PER_TRADE
-    if margin > limits[L_PER_SYMBOL] * equity - symbol_margin:
+    # Of caps that leave nothing the first one is named.
+    if margin > 0.0 and margin > limits[L_PER_SYMBOL] * equity - symbol_margin:
         margin, bound = limits[L_PER_SYMBOL] * equity - symbol_margin, PER_SYMBOL
-    if margin > limits[L_PER_DIRECTION] * equity - direction_margin:
+    if margin > 0.0 and margin > limits[L_PER_DIRECTION] * equity - direction_margin:
         margin, bound = limits[L_PER_DIRECTION] * equity - direction_margin, PER_DIRECTION
+    payable = payable_margin(free_cash, p, limits)
+    if margin > 0.0 and margin > payable:
+        margin, bound = payable, FREE_MARGIN
     if margin <= 0.0:
         return 0.0, bound
     if bound != SIZED:
         quantity = margin * p[P_LEVERAGE] / reference
+    if share != 1.0:
+        quantity *= share
+        bound = REENTRY if bound == SIZED else bound
     quantity = round_down_to_step(quantity, step)
     if quantity <= 0.0 or quantity < min_quantity or quantity * reference < min_notional:
-        return 0.0, bound if bound != SIZED else BELOW_MINIMUM
+        return 0.0, BELOW_MINIMUM
     return quantity, bound
 
 
@@ -351,12 +528,6 @@ def loss_from(start: float, equity: float) -> float:
     """Loss against an earlier equity as a fraction of it, at least 0."""
     return max(0.0, 1.0 - equity / start) if start > 0.0 else 0.0
 
-
-# The portfolio loop. Rules that refuse a candidate before its size is asked:
-SYMBOL_BUSY = 7
-MAX_POSITIONS = 8
-DRAWDOWN = 9
-DAILY_LOSS = 10
 
 # What a strategy's exit flags close.
 EXIT_LONG = 1
@@ -389,7 +560,9 @@ T_FUNDING = 10
 T_SLIPPAGE = 11
 T_LAST_KIND = 12
 T_EXIT_REASON = 13
-TRADE_FIELDS = 14
+T_RISK = 14  # quantity times the distance from reference to first stop, additions with their own
+T_ADDITIONS = 15
+TRADE_FIELDS = 16
 
 # Columns of a fill.
 F_TRADE = 0
@@ -397,10 +570,29 @@ F_BAR = 1
 F_EVENT = 2  # the columns of an event row follow
 FILL_FIELDS = F_EVENT + EVENT_FIELDS
 
+# Columns of what is locked until when, per symbol, in microseconds since 1970.
+K_LONG = 0
+K_SHORT = 1
+K_COOLDOWN = 2
+SYMBOL_LOCKS = 3
+
+# The same for the whole account.
+K_DRAWDOWN = 0
+K_DAILY_LOSS = 1
+K_STOP_GUARD = 2
+ACCOUNT_LOCKS = 3
+
+# Columns of an addition that waits for its open.
+A_QUANTITY = 0
+A_STOP = 1
+A_MARGIN = 2
+ADDITION_FIELDS = 3
+
 # What a symbol is doing.
 FLAT = 0
 WAITING = 1
 OPEN = 2
+ADDING = 3  # open, and an addition waits for the next open
 
 # Numbers of the account.
 CASH = 0  # what is bound as margin included
@@ -414,7 +606,10 @@ N_TRADES = 1
 N_FILLS = 2
 N_ASKED = 3  # candidates
 DAY = 4  # days since 1970
+N_STOPS = 5
 
+MAX_GUARD_STOPS = 16
+"""Stops that the guard can count; the newest ones are kept in a ring."""
 _DAY_LENGTH = 86_400_000_000
 _FILLS_PER_TRADE = 5
 
@@ -433,8 +628,11 @@ class Market(NamedTuple):
         Where the funding of each symbol starts in the next two.
     funding_bar : array of int64, funding_price : array of float64
         Ascending bars at whose open funding is due, and Σ rate·mark of it.
-    venue : array of float64 [symbols, 3]
-        Quantity step, smallest quantity, smallest notional.
+    venue : array of float64 [symbols, 4]
+        Quantity step, smallest quantity, smallest notional, price step.
+    correlation : array of float64 [days, symbols, symbols]
+        As of 00:00 UTC of each day from `correlation_day` on (days since 1970), NaN where it is not known. Days
+        without a matrix know none.
     """
 
     open: Floats
@@ -447,6 +645,8 @@ class Market(NamedTuple):
     funding_bar: Integers
     funding_price: Floats
     venue: Floats
+    correlation: Floats = np.empty((0, 0, 0))
+    correlation_day: int = 0
 
 
 class Plan(NamedTuple):
@@ -468,7 +668,7 @@ class Plan(NamedTuple):
 
 
 class State(NamedTuple):
-    """All that the loop changes, and with it all that comes out; per symbol but for the last ten.
+    """All that the loop changes, and with it all that comes out; per symbol but for the last twelve.
 
     Attributes
     ----------
@@ -482,8 +682,14 @@ class State(NamedTuple):
         Last close while in play.
     next_funding : array of int64
         First row of funding that has not been looked at.
+    added : array of float64 [symbols, 3]
+        The addition that waits for its open.
+    locks : array of float64 [symbols, 3]
+        Until when entries of each side, and all entries after a close, are locked.
     active : array of int64
         Ascending, the first `N_ACTIVE`: symbols that wait or are open. Sums over them are the same in every run.
+    account_locks, stops : array of float64
+        Until when all entries are locked, and when positions were last stopped out; microseconds since 1970.
     equity : array of float64 [bars]
         Marked where a bar decides.
     accepted, rule : array [candidates]
@@ -498,6 +704,10 @@ class State(NamedTuple):
     opened: Integers
     mark: Floats
     next_funding: Integers
+    added: Floats
+    locks: Floats
+    account_locks: Floats
+    stops: Floats
     active: Integers
     events: Floats
     equity: Floats
@@ -522,6 +732,10 @@ def new_state(market: Market, plan: Plan, capital: float) -> State:
         opened=np.zeros(symbols, np.int64),
         mark=np.zeros(symbols),
         next_funding=market.funding_start[:-1].copy(),
+        added=np.zeros((symbols, ADDITION_FIELDS)),
+        locks=np.zeros((symbols, SYMBOL_LOCKS)),
+        account_locks=np.zeros(ACCOUNT_LOCKS),
+        stops=np.full(MAX_GUARD_STOPS, -np.inf),
         active=np.zeros(symbols, np.int64),
         events=np.empty((MAX_EVENTS, EVENT_FIELDS)),
         equity=np.empty(bars),
@@ -530,7 +744,7 @@ def new_state(market: Market, plan: Plan, capital: float) -> State:
         accepted=np.zeros(candidates),
         rule=np.zeros(candidates, np.int8),
         account=np.array([capital, capital, capital, capital], np.float64),
-        counts=np.array([0, 0, 0, 0, -1]),
+        counts=np.array([0, 0, 0, 0, -1, 0]),
     )
 
 
@@ -559,7 +773,7 @@ def _funding_due(market: Any, state: Any, s: int, t: int) -> float:
 
 
 @compiled
-def _start_trade(market: Any, state: Any, s: int, t: int) -> None:
+def _start_trade(market: Any, plan: Any, state: Any, s: int, t: int) -> None:
     k = state.counts[N_TRADES]
     state.counts[N_TRADES] = k + 1
     state.status[s] = OPEN
@@ -575,6 +789,22 @@ def _start_trade(market: Any, state: Any, s: int, t: int) -> None:
     state.trades[k, T_STOP] = state.book[s, STOP]
     for column in range(T_PNL, TRADE_FIELDS):
         state.trades[k, column] = 0.0
+    distance = abs(plan.rows[state.waits[s], C_REFERENCE] - state.book[s, STOP])
+    state.trades[k, T_RISK] = state.book[s, QUANTITY_INITIAL] * distance
+
+
+@compiled
+def _add_to_trade(plan: Any, state: Any, s: int, price: float, p: Any) -> None:
+    """Count an addition in: quantity, margin and risk add up, the entry is the average of all that was bought."""
+    k = state.trade[s]
+    quantity = state.added[s, A_QUANTITY]
+    bought = state.trades[k, T_QUANTITY]
+    state.trades[k, T_ENTRY] = (bought * state.trades[k, T_ENTRY] + quantity * price) / (bought + quantity)
+    state.trades[k, T_QUANTITY] = bought + quantity
+    state.trades[k, T_MARGIN] += quantity * price / p[P_LEVERAGE]
+    distance = abs(plan.rows[state.waits[s], C_REFERENCE] - state.added[s, A_STOP])
+    state.trades[k, T_RISK] += quantity * distance
+    state.trades[k, T_ADDITIONS] += 1.0
 
 
 @compiled
@@ -602,7 +832,48 @@ def _book_events(state: Any, s: int, t: int, n: int) -> None:
 
 
 @compiled
-def _market_moves(market: Any, state: Any, t: int, p: Any) -> None:
+def _lock_after_close(market: Any, state: Any, s: int, t: int, limits: Any) -> None:
+    """Lock what a closed position locks: its symbol for a while, its side after a stop, everything after many stops."""
+    closed = float(market.open_time[t])
+    state.locks[s, K_COOLDOWN] = closed + limits[L_COOLDOWN]
+    kind = state.trades[state.trade[s], T_LAST_KIND]
+    if kind != LIQUIDATED and (kind != STOPPED or state.book[s, TARGET_FILLED] != 0.0):
+        return
+    state.locks[s, K_LONG if state.book[s, SIDE] > 0.0 else K_SHORT] = closed + limits[L_STOP_LOCK]
+    state.stops[state.counts[N_STOPS] % MAX_GUARD_STOPS] = closed
+    state.counts[N_STOPS] += 1
+    if limits[L_GUARD_STOPS] > MAX_GUARD_STOPS:
+        return
+    recent = 0
+    for k in range(MAX_GUARD_STOPS):
+        if state.stops[k] > closed - limits[L_GUARD_WINDOW]:
+            recent += 1
+    if recent >= limits[L_GUARD_STOPS]:
+        state.account_locks[K_STOP_GUARD] = closed + limits[L_GUARD_LOCK]
+
+
+@compiled
+def _addition_fills(market: Any, plan: Any, state: Any, s: int, t: int, p: Any) -> int:
+    """Let bar `t` act on a position that is added to at its open; one that is stopped there takes no addition."""
+    open_ = market.open[s, t]
+    due = _funding_due(market, state, s, t)
+    n = 0
+    if due != 0.0:
+        n = pay_funding(state.book, s, due, open_, state.events, n)
+    n = gap(state.book, s, open_, p, state.events, n)
+    state.status[s] = OPEN
+    if state.book[s, QUANTITY] > 0.0:
+        quantity, stop = state.added[s, A_QUANTITY], state.added[s, A_STOP]
+        added = n
+        n = add(state.book, s, quantity, stop, open_, market.venue[s, 0], p, state.events, n)
+        _add_to_trade(plan, state, s, state.events[added, E_PRICE], p)
+        if state.book[s, QUANTITY] > 0.0:
+            n = inside(state.book, s, open_, market.high[s, t], market.low[s, t], p, state.events, n)
+    return n
+
+
+@compiled
+def _market_moves(market: Any, plan: Any, state: Any, t: int, p: Any, limits: Any) -> None:
     """Let bar `t` act on everything that is open or waits for its open (rules 1 to 6)."""
     still = 0
     for a in range(state.counts[N_ACTIVE]):
@@ -613,11 +884,13 @@ def _market_moves(market: Any, state: Any, t: int, p: Any) -> None:
                 due = _funding_due(market, state, s, t)
                 leaves = state.leaving[s] != NOT_LEAVING
                 n = on_bar(state.book, s, open_, market.high[s, t], market.low[s, t], due, leaves, p, state.events, 0)
-            else:
+            elif state.status[s] == WAITING:
                 n = enter(state.book, s, open_, p, state.events, 0)
-                _start_trade(market, state, s, t)
+                _start_trade(market, plan, state, s, t)
                 if state.book[s, QUANTITY] > 0.0:
                     n = inside(state.book, s, open_, market.high[s, t], market.low[s, t], p, state.events, n)
+            else:
+                n = _addition_fills(market, plan, state, s, t, p)
             state.mark[s] = market.close[s, t]
             if n > 0:
                 _book_events(state, s, t, n)
@@ -626,6 +899,7 @@ def _market_moves(market: Any, state: Any, t: int, p: Any) -> None:
                     state.trades[state.trade[s], T_EXIT_REASON] = state.leaving[s]
                     state.status[s] = FLAT
                     state.leaving[s] = NOT_LEAVING
+                    _lock_after_close(market, state, s, t, limits)
                     continue
         state.active[still] = s
         still += 1
@@ -633,15 +907,15 @@ def _market_moves(market: Any, state: Any, t: int, p: Any) -> None:
 
 
 @compiled
-def _mark(plan: Any, state: Any, t: int, now: int, p: Any) -> None:
-    """Move stops and mark the account at the close (rules 7 and 8)."""
+def _mark(market: Any, plan: Any, state: Any, t: int, now: int, p: Any, limits: Any) -> float:
+    """Move stops, mark the account (rules 7 and 8), lock it where it has lost too much; gives the drawdown."""
     unrealised = 0.0
     for a in range(state.counts[N_ACTIVE]):
         s = state.active[a]
-        if state.status[s] == OPEN:
+        if state.status[s] != WAITING:
             close = state.mark[s]
             if state.book[s, TARGET_FILLED] != 0.0 and plan.atr[s, t] == plan.atr[s, t]:
-                state.book[s, STOP] = trailed_stop(state.book, s, close, plan.atr[s, t], p)
+                state.book[s, STOP] = trailed_stop(state.book, s, close, plan.atr[s, t], market.venue[s, 3], p)
             unrealised += state.book[s, SIDE] * (state.book[s, QUANTITY] * (close - state.book[s, ENTRY]))
     marked = state.account[CASH] + unrealised
     if now // _DAY_LENGTH != state.counts[DAY]:
@@ -651,6 +925,14 @@ def _mark(plan: Any, state: Any, t: int, now: int, p: Any) -> None:
     state.account[MARKED] = marked
     state.account[PEAK] = max(state.account[PEAK], marked)
     state.equity[t] = marked
+    # The multiplication spares most bars the division.
+    nearly = state.account[DAY_OPEN] * (1.0 - limits[L_DAILY_LOSS]) * (1.0 + 1e-12)
+    if marked <= nearly and refuses(DAILY_LOSS, loss_from(state.account[DAY_OPEN], marked), limits):
+        state.account_locks[K_DAILY_LOSS] = float((now // _DAY_LENGTH + 1) * _DAY_LENGTH)
+    drawdown = loss_from(state.account[PEAK], marked)
+    if refuses(DRAWDOWN, drawdown, limits) and now >= state.account_locks[K_DRAWDOWN]:
+        state.account_locks[K_DRAWDOWN] = now + limits[L_DRAWDOWN_LOCK]
+    return drawdown
 
 
 @compiled
@@ -663,62 +945,161 @@ def _leave_everything(state: Any) -> None:
             state.status[s] = FLAT
         else:
             state.leaving[s] = BY_DRAWDOWN
+            state.status[s] = OPEN
             state.active[still] = s
             still += 1
     state.counts[N_ACTIVE] = still
 
 
 @compiled
-def _decide_exits(plan: Any, state: Any, t: int, now: int, p: Any, limits: Any) -> None:
-    """Decide which positions close at the next open."""
-    if loss_from(state.account[PEAK], state.account[MARKED]) >= limits[L_DRAWDOWN_CLOSE]:
+def _decide_exits(plan: Any, state: Any, t: int, now: int, drawdown: float, p: Any, limits: Any) -> None:
+    """Decide which positions close at the next open; an addition that waits is dropped with them."""
+    if drawdown >= limits[L_DRAWDOWN_CLOSE]:
         _leave_everything(state)
     for a in range(state.counts[N_ACTIVE]):
         s = state.active[a]
-        if state.status[s] == OPEN and state.leaving[s] == NOT_LEAVING:
+        if state.status[s] != WAITING and state.leaving[s] == NOT_LEAVING:
             if plan.exits[s, t] & (EXIT_LONG if state.book[s, SIDE] > 0.0 else EXIT_SHORT):
                 state.leaving[s] = BY_SIGNAL
+                state.status[s] = OPEN
             elif now - state.opened[s] >= p[P_MAX_HOLDING]:
                 state.leaving[s] = BY_TIME
+                state.status[s] = OPEN
 
 
 @compiled
-def _bound(state: Any, side: float) -> tuple[float, int]:
-    """Margin bound in one direction, and how many positions count at all: those on their way out do not."""
-    margin = 0.0
+def _others(state: Any, s: int) -> int:
+    """How many positions other than that of a symbol count: those on their way out do not."""
     count = 0
     for a in range(state.counts[N_ACTIVE]):
-        s = state.active[a]
-        if state.leaving[s] == NOT_LEAVING:
+        o = state.active[a]
+        if o != s and state.leaving[o] == NOT_LEAVING:
             count += 1
-            if state.book[s, SIDE] == side:
-                margin += state.book[s, MARGIN] * (state.book[s, QUANTITY] / state.book[s, QUANTITY_INITIAL])
-    return margin, count
+    return count
 
 
 @compiled
-def _ask(market: Any, plan: Any, state: Any, c: int, p: Any, limits: Any) -> tuple[float, int]:
-    """Quantity of a candidate, and the rule that bound or refused it."""
+def _margin(state: Any, s: int) -> float:
+    """Margin that a position binds: its entry margin times what is left of it."""
+    return state.book[s, MARGIN] * (state.book[s, QUANTITY] / state.book[s, QUANTITY_INITIAL])
+
+
+@compiled
+def _bound(state: Any, s: int, side: float) -> tuple[float, float]:
+    """Margin bound in one symbol and in one direction, by positions that are not on their way out."""
+    symbol = 0.0
+    direction = 0.0
+    for a in range(state.counts[N_ACTIVE]):
+        o = state.active[a]
+        if state.leaving[o] == NOT_LEAVING and state.book[o, SIDE] == side:
+            margin = _margin(state, o)
+            added = state.added[o, A_MARGIN] if state.status[o] == ADDING else 0.0
+            direction += margin
+            direction += added
+            if o == s:
+                symbol = margin + added
+    return symbol, direction
+
+
+@compiled
+def _free_cash(state: Any, p: Any, limits: Any) -> float:
+    """Cash that neither margin nor a waiting entry with its fee binds; margin on its way out is not back yet."""
+    if limits[L_FREE_MARGIN] == 0.0:
+        return math.inf
+    free = state.account[CASH]
+    fees = p[P_LEVERAGE] * p[P_FEE]
+    for a in range(state.counts[N_ACTIVE]):
+        o = state.active[a]
+        free -= _margin(state, o)
+        if state.status[o] == WAITING:
+            free -= state.book[o, MARGIN] * fees
+        elif state.status[o] == ADDING:
+            free -= state.added[o, A_MARGIN]
+            free -= state.added[o, A_MARGIN] * fees
+    return free
+
+
+@compiled
+def _correlation(market: Any, state: Any, s: int, side: float, now: int) -> float:
+    """Highest known correlation with another symbol that is in play in the same direction, NaN without one."""
+    highest = math.nan
+    day = now // _DAY_LENGTH - market.correlation_day
+    if day < 0 or day >= market.correlation.shape[0]:
+        return highest
+    for a in range(state.counts[N_ACTIVE]):
+        o = state.active[a]
+        if o != s and state.leaving[o] == NOT_LEAVING and state.book[o, SIDE] == side:
+            value = market.correlation[day, s, o]
+            if not value <= highest and value == value:
+                highest = value
+    return highest
+
+
+@compiled
+def _busy(plan: Any, state: Any, s: int, c: int, limits: Any) -> float:
+    """1 where the symbol has no room for a candidate, 0 where it is free or may be added to."""
+    if state.status[s] == FLAT:
+        return 0.0
+    if state.status[s] != OPEN or state.leaving[s] != NOT_LEAVING or state.book[s, SIDE] != plan.rows[c, C_SIDE]:
+        return 1.0
+    additions = state.trades[state.trade[s], T_ADDITIONS]
+    close = plan.rows[c, C_REFERENCE]
+    return 0.0 if may_add(state.book[s, SIDE], close, state.book[s, ENTRY], additions, limits) else 1.0
+
+
+@compiled
+def _locked(state: Any, s: int, side: float, now: int, limits: Any) -> int:
+    """The first lock that refuses an entry, `SIZED` without one."""
+    if refuses(STOP_GUARD, state.account_locks[K_STOP_GUARD] - now, limits):
+        return STOP_GUARD
+    if refuses(STOP_LOCK, state.locks[s, K_LONG if side > 0.0 else K_SHORT] - now, limits):
+        return STOP_LOCK
+    if refuses(COOLDOWN, state.locks[s, K_COOLDOWN] - now, limits):
+        return COOLDOWN
+    return SIZED
+
+
+@compiled
+def _ask(market: Any, plan: Any, state: Any, c: int, now: int, p: Any, limits: Any) -> tuple[float, int]:
+    """Quantity of a candidate, and the rule that bound or refused it; the rules in their order."""
     s = plan.symbol[c]
     marked = state.account[MARKED]
-    if state.status[s] != FLAT:
-        return 0.0, SYMBOL_BUSY
-    if loss_from(state.account[PEAK], marked) >= limits[L_DRAWDOWN_STOP]:
-        return 0.0, DRAWDOWN
-    if loss_from(state.account[DAY_OPEN], marked) >= limits[L_DAILY_LOSS]:
-        return 0.0, DAILY_LOSS
     side = plan.rows[c, C_SIDE]
-    margin, count = _bound(state, side)
-    if count >= limits[L_MAX_POSITIONS]:
+    if refuses(SYMBOL_BUSY, _busy(plan, state, s, c, limits), limits):
+        return 0.0, SYMBOL_BUSY
+    if refuses(DRAWDOWN, loss_from(state.account[PEAK], marked), limits):
+        return 0.0, DRAWDOWN
+    if refuses(DRAWDOWN_LOCK, state.account_locks[K_DRAWDOWN] - now, limits):
+        return 0.0, DRAWDOWN_LOCK
+    if refuses(DAILY_LOSS, loss_from(state.account[DAY_OPEN], marked), limits):
+        return 0.0, DAILY_LOSS
+    if refuses(DAILY_LOSS_LOCK, state.account_locks[K_DAILY_LOSS] - now, limits):
+        return 0.0, DAILY_LOSS_LOCK
+    lock = _locked(state, s, side, now, limits)
+    if lock != SIZED:
+        return 0.0, lock
+    if refuses(MAX_POSITIONS, _others(state, s), limits):
         return 0.0, MAX_POSITIONS
-    reference = plan.rows[c, C_REFERENCE]
+    reference, atr = plan.rows[c, C_REFERENCE], plan.rows[c, C_ATR]
+    stop = stop_price(side, reference, atr, p)
+    reach = side * atr
+    first, second = reference + p[P_TARGET_ATR] * reach, reference + p[P_TARGET_ATR + 1] * reach
+    third = reference + p[P_TARGET_ATR + 2] * reach
+    if refuses(RISK_REWARD, risk_reward(reference, stop, first, second, third, p), limits):
+        return 0.0, RISK_REWARD
+    if refuses(CORRELATION, _correlation(market, state, s, side, now), limits):
+        return 0.0, CORRELATION
+    symbol, direction = _bound(state, s, side)
+    locked = state.locks[s, K_LONG if side > 0.0 else K_SHORT] > now
     return size_position(
         reference,
-        stop_price(side, reference, plan.rows[c, C_ATR], p),
+        stop,
         plan.rows[c, C_CONFIDENCE],
         marked,
-        0.0,  # one position per symbol: a free one binds no margin of its own
-        margin,
+        symbol,
+        direction,
+        _free_cash(state, p, limits),
+        limits[L_REENTRY] if locked else 1.0,
         market.venue[s, 0],
         market.venue[s, 1],
         market.venue[s, 2],
@@ -728,20 +1109,32 @@ def _ask(market: Any, plan: Any, state: Any, c: int, p: Any, limits: Any) -> tup
 
 
 @compiled
-def _decide_entries(market: Any, plan: Any, state: Any, t: int, p: Any, limits: Any) -> None:
+def _accept(market: Any, plan: Any, state: Any, c: int, quantity: float, p: Any) -> None:
+    """Let an accepted candidate wait for the next open: as a new position, or as an addition to an open one."""
+    s = plan.symbol[c]
+    side, reference, atr = plan.rows[c, C_SIDE], plan.rows[c, C_REFERENCE], plan.rows[c, C_ATR]
+    state.waits[s] = c
+    if state.status[s] == FLAT:
+        prepare(state.book, s, side, quantity, reference, atr, market.venue[s, 0], market.venue[s, 3], p)
+        state.status[s] = WAITING
+        _insert(state, s)
+    else:
+        state.added[s, A_QUANTITY] = quantity
+        state.added[s, A_STOP] = round_to_step(stop_price(side, reference, atr, p), market.venue[s, 3])
+        state.added[s, A_MARGIN] = quantity * reference / p[P_LEVERAGE]
+        state.status[s] = ADDING
+
+
+@compiled
+def _decide_entries(market: Any, plan: Any, state: Any, t: int, now: int, p: Any, limits: Any) -> None:
     """Ask the candidates of this close one after the other; each sees what was accepted before it."""
     c = state.counts[N_ASKED]
     while c < plan.bar.shape[0] and plan.bar[c] == t:
-        quantity, rule = _ask(market, plan, state, c, p, limits)
+        quantity, rule = _ask(market, plan, state, c, now, p, limits)
         state.accepted[c] = quantity
         state.rule[c] = rule
         if quantity > 0.0:
-            s = plan.symbol[c]
-            side, reference, atr = plan.rows[c, C_SIDE], plan.rows[c, C_REFERENCE], plan.rows[c, C_ATR]
-            prepare(state.book, s, side, quantity, reference, atr, market.venue[s, 0], p)
-            state.waits[s] = c
-            state.status[s] = WAITING
-            _insert(state, s)
+            _accept(market, plan, state, c, quantity, p)
         c += 1
     state.counts[N_ASKED] = c
 
@@ -772,10 +1165,10 @@ def run_portfolio(market: Any, plan: Any, state: Any, length: int, p: Any, limit
                 t += 1
             if t == bars:
                 break
-        _market_moves(market, state, t, p)
+        _market_moves(market, plan, state, t, p, limits)
         if market.decides[t]:
             now = market.open_time[t] + length
-            _mark(plan, state, t, now, p)
-            _decide_exits(plan, state, t, now, p, limits)
-            _decide_entries(market, plan, state, t, p, limits)
+            drawdown = _mark(market, plan, state, t, now, p, limits)
+            _decide_exits(plan, state, t, now, drawdown, p, limits)
+            _decide_entries(market, plan, state, t, now, p, limits)
         t += 1

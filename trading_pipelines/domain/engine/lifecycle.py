@@ -44,6 +44,8 @@ class LifecycleEvent:
 
     Attributes
     ----------
+    kind : EventKind
+        An addition is an ENTRY as well.
     reference_price, price : float
         Before and after slippage.
     fee : float
@@ -165,16 +167,94 @@ def step_inside(
     return _updated(state, book), _events(events, n)
 
 
-def step_close(state: PositionState, close: float, atr: float, params: ExecutionParams) -> PositionState:
+def add_to_position(
+    state: PositionState,
+    quantity: float,
+    open_price: float,
+    stop_price: float,
+    params: ExecutionParams,
+    quantity_step: float = 0.0,
+    leverage: float | None = None,
+) -> tuple[PositionState, tuple[LifecycleEvent, ...]]:
+    """Fill an addition at `open_price` worsened by slippage; what the open does to the old position comes first.
+
+    Entry and margin are those of both together, the liquidation price that of the new entry, the better of the two
+    stops counts, and the quantity is spread over the targets that still work. If the open is at or beyond that stop,
+    all of it comes back closed.
+
+    Raises
+    ------
+    ValueError
+        If nothing is open.
+    """
+    _require_open(state)
+    packed = pack_execution(params)
+    if leverage is not None:
+        packed = packed.copy()
+        packed[kernel.P_LEVERAGE] = leverage
+    book, events = _book(state), _event_rows()
+    n = kernel.add(book, 0, quantity, stop_price, open_price, quantity_step, packed, events, 0)
+    added = replace(
+        state,
+        quantity_initial=float(book[0, kernel.QUANTITY_INITIAL]),
+        entry_price=float(book[0, kernel.ENTRY]),
+        entry_margin=float(book[0, kernel.MARGIN]),
+        liquidation_price=float(book[0, kernel.LIQUIDATION]),
+    )
+    return _updated(added, book), _events(events, n)
+
+
+def spread_addition(targets_left: Triple, quantity: float, weights: Triple, quantity_step: float) -> Triple:
+    """What the targets close after an addition: it is spread over those that still work, by their weights.
+
+    `targets_left` is what each target still closes, 0 once it is filled. Each share is rounded down to the step, the
+    last working target takes the rest.
+    """
+    book, packed = np.zeros((1, kernel.BOOK_FIELDS)), np.zeros(kernel.PARAM_FIELDS)
+    book[0, kernel.TARGET_QUANTITY : kernel.TARGET_QUANTITY + 3] = targets_left
+    packed[kernel.P_TARGET_WEIGHT : kernel.P_TARGET_WEIGHT + 3] = weights
+    kernel.split_addition(book, 0, quantity, quantity_step, packed)
+    row: list[float] = book[0].tolist()
+    return row[kernel.TARGET_QUANTITY], row[kernel.TARGET_QUANTITY + 1], row[kernel.TARGET_QUANTITY + 2]
+
+
+def gap_at_open(
+    state: PositionState, open_price: float, funding_price: float, params: ExecutionParams
+) -> tuple[PositionState, tuple[LifecycleEvent, ...]]:
+    """What an open does to a position before an addition fills there: funding, then the stop (rules 1 and 3).
+
+    Raises
+    ------
+    ValueError
+        If nothing is open.
+    """
+    _require_open(state)
+    book, events, n = _book(state), _event_rows(), 0
+    if funding_price != 0.0:
+        n = kernel.pay_funding(book, 0, funding_price, open_price, events, n)
+    n = kernel.gap(book, 0, open_price, pack_execution(params), events, n)
+    return _updated(state, book), _events(events, n)
+
+
+def step_close(
+    state: PositionState, close: float, atr: float, params: ExecutionParams, price_step: float = 0.0
+) -> PositionState:
     """Move the stop at the close of a bar of the signal timeframe, in force from the next bar on (rule 7).
 
     Parameters
     ----------
     atr : float
         ATR(14) of this bar; NaN where it is not known, then only break-even counts.
+    price_step : float
+        The venue's; a moved stop is the nearest multiple of it, and 0 rounds nothing.
     """
-    stop = kernel.trailed_stop(_book(state), 0, close, atr, pack_execution(params))
+    stop = kernel.trailed_stop(_book(state), 0, close, atr, price_step, pack_execution(params))
     return replace(state, stop_price=float(stop))
+
+
+def rounded_price(price: float, price_step: float) -> float:
+    """The venue's price nearest to a price, as at the order border; step 0 rounds nothing."""
+    return float(kernel.round_to_step(price, price_step))
 
 
 def ladder_quantities(quantity: float, weights: Triple, quantity_step: float) -> Triple:

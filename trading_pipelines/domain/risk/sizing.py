@@ -16,6 +16,9 @@ from trading_pipelines.domain.engine.lifecycle import pack_execution
 from trading_pipelines.domain.engine.params import ExecutionParams
 from trading_pipelines.domain.risk.limits import RiskLimits
 
+_MICROSECONDS_PER_MINUTE = 60_000_000
+_MICROSECONDS_PER_HOUR = 60 * _MICROSECONDS_PER_MINUTE
+
 
 class Outcome(StrEnum):
     """What a risk rule says about an order."""
@@ -33,6 +36,8 @@ SIZING_RULES = {
     kernel.LIQUIDATION_CLOSE: "liquidation_too_close",
     kernel.BELOW_MINIMUM: "below_minimum",
     kernel.NO_EQUITY: "no_equity",
+    kernel.FREE_MARGIN: "margin_available",
+    kernel.REENTRY: "reentry",
 }
 """Names of the rules by the code that the compiled sizing returns."""
 
@@ -66,6 +71,8 @@ def decide_size(
     direction_margin: float,
     execution: ExecutionParams,
     limits: RiskLimits,
+    free_cash: float = float("inf"),
+    share: float = 1.0,
     quantity_step: float = 0.0,
     min_quantity: float = 0.0,
     min_notional: float = 0.0,
@@ -78,12 +85,17 @@ def decide_size(
         Marked equity at the decision.
     symbol_margin, direction_margin : float
         Margin bound at this moment in the same symbol and in the same direction, in quote currency.
+    free_cash : float
+        Cash that neither margin nor a waiting entry binds, in quote currency.
+    share : float
+        Share of the size to take, for a re-entry after a stop.
 
     Notes
     -----
     ``quantity = r·E·g / (ref·(|ref − SL|/ref + costs))`` with the risk per trade r, marked equity E and
-    ``g = clip((confidence − c_min)/(1 − c_min), g_min, 1)``. The smallest cap on margin reduces it, what is left is
-    rounded down to the venue's step. Refused are a stop too near the liquidation price, nothing left below a cap,
+    ``g = clip((confidence − c_min)/(1 − c_min), g_min, 1)``. The smallest cap on margin reduces it, free cash among
+    them (margin and entry fee are to be paid from it); of what is left the share is taken and rounded down to the
+    venue's step. Refused are a stop too near the liquidation price, nothing left below a cap,
     and less than the venue's minimum.
     """
     quantity, code = kernel.size_position(
@@ -93,12 +105,17 @@ def decide_size(
         equity,
         symbol_margin,
         direction_margin,
+        free_cash,
+        share,
         quantity_step,
         min_quantity,
         min_notional,
         pack_execution(execution),
         pack_limits(limits),
     )
+    packed = pack_execution(execution), pack_limits(limits)
+    wanted = kernel.risk_quantity(reference_price, stop_price, confidence, equity, *packed)
+    smallest = max(min_quantity * reference_price, min_notional, quantity_step * reference_price)
     return SizingDecision(
         outcome=_outcome(quantity, code),
         rule=SIZING_RULES[code],
@@ -108,17 +125,23 @@ def decide_size(
             "equity": equity,
             "confidence": confidence,
             "risk_per_trade": limits.risk_per_trade,
+            "wanted_margin": float(wanted) * reference_price / execution.leverage,
             "stop_distance": abs(reference_price - stop_price) / reference_price,
             "round_trip_cost": execution.round_trip_cost,
             "liquidation_distance": 1 / execution.leverage - execution.maintenance_margin_rate,
+            "liquidation_buffer": limits.liquidation_buffer,
             "symbol_margin": symbol_margin,
             "symbol_margin_limit": limits.max_margin_per_symbol * equity,
             "direction_margin": direction_margin,
             "direction_margin_limit": limits.max_margin_per_direction * equity,
             "trade_margin_limit": limits.max_margin_per_trade * equity,
+            "free_cash": free_cash,
+            "payable_margin": float(kernel.payable_margin(free_cash, *packed)),
+            "share": share,
             "quantity_step": quantity_step,
             "min_quantity": min_quantity,
             "min_notional": min_notional,
+            "smallest_margin": smallest / execution.leverage,
         },
     )
 
@@ -143,6 +166,18 @@ def pack_limits(limits: RiskLimits) -> Floats:
     packed[kernel.L_DRAWDOWN_STOP] = limits.max_drawdown_new_trades
     packed[kernel.L_DRAWDOWN_CLOSE] = limits.max_drawdown_close_all
     packed[kernel.L_DAILY_LOSS] = limits.max_daily_loss
+    packed[kernel.L_FREE_MARGIN] = limits.require_free_margin
+    packed[kernel.L_RISK_REWARD] = -np.inf if limits.min_risk_reward is None else limits.min_risk_reward
+    packed[kernel.L_CORRELATION] = np.inf if limits.max_correlation is None else limits.max_correlation
+    packed[kernel.L_COOLDOWN] = limits.cooldown_minutes * _MICROSECONDS_PER_MINUTE
+    packed[kernel.L_STOP_LOCK] = limits.stop_lock_hours * _MICROSECONDS_PER_HOUR
+    packed[kernel.L_GUARD_STOPS] = np.inf if limits.stop_guard_stops is None else limits.stop_guard_stops
+    packed[kernel.L_GUARD_WINDOW] = limits.stop_guard_window_hours * _MICROSECONDS_PER_HOUR
+    packed[kernel.L_GUARD_LOCK] = limits.stop_guard_lock_hours * _MICROSECONDS_PER_HOUR
+    packed[kernel.L_DRAWDOWN_LOCK] = limits.drawdown_lock_hours * _MICROSECONDS_PER_HOUR
+    packed[kernel.L_REENTRY] = limits.reentry_scale if limits.reentry else 0.0
+    packed[kernel.L_PYRAMID_PROFIT] = limits.pyramid_min_profit if limits.pyramiding else np.inf
+    packed[kernel.L_ADDITIONS] = limits.max_additions
     return packed
 
 

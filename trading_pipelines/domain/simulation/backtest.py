@@ -9,7 +9,7 @@ All times are UTC; in arrays they are microseconds since 1970.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -24,7 +24,9 @@ from trading_pipelines.domain.market.candles import CANDLE_COLUMNS
 from trading_pipelines.domain.market.instrument import Instrument
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.portfolio.performance import ClosedPositions, Performance, measure
+from trading_pipelines.domain.risk.correlation import DAY, HOUR, correlations_by_day
 from trading_pipelines.domain.risk.limits import RiskLimits
+from trading_pipelines.domain.risk.rules import RULES
 from trading_pipelines.domain.risk.sizing import SIZING_RULES, pack_limits
 from trading_pipelines.domain.signals.gates import Proposals, judge_history
 from trading_pipelines.domain.signals.policy import Direction, SignalPolicy
@@ -35,12 +37,7 @@ Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.uint8]
 
-REFUSALS = SIZING_RULES | {
-    kernel.SYMBOL_BUSY: "position_of_symbol",
-    kernel.MAX_POSITIONS: "open_positions",
-    kernel.DRAWDOWN: "drawdown",
-    kernel.DAILY_LOSS: "daily_loss",
-}
+REFUSALS = SIZING_RULES | RULES
 """Names of the rules that bound or refused a candidate, by their codes."""
 EXIT_REASONS = {
     kernel.NOT_LEAVING: None,
@@ -74,11 +71,37 @@ class BacktestInput:
     inputs: tuple[StrategyInput, ...]
     at: tuple[Integers | None, ...]
     market: kernel.Market
+    _correlations: dict[tuple[int, int], Floats] = field(
+        default_factory=dict[tuple[int, int], Floats], repr=False, compare=False
+    )
 
     @property
     def bar_length(self) -> int:
         """Length of a bar of the grid in microseconds."""
         return self.grid.minutes * _MICROSECONDS_PER_MINUTE
+
+    def correlated_market(self, limits: RiskLimits) -> kernel.Market:
+        """The market with the correlations of its symbols, where the limits ask for them.
+
+        They are made from the candles that strategies see, history included, or from the grid where those are longer
+        than an hour; where both are, no correlation is known.
+        """
+        if limits.max_correlation is None or len(self.symbols) == 1:
+            return self.market
+        first, last = (int(ts) // DAY for ts in (self.market.open_time[0], self.market.open_time[-1] + self.bar_length))
+        key = limits.correlation_days, limits.correlation_min_hours
+        if key not in self._correlations:
+            self._correlations[key] = correlations_by_day(self._hourly_candles(), first, last - first + 1, *key)
+        return self.market._replace(correlation=self._correlations[key], correlation_day=first)
+
+    def _hourly_candles(self) -> list[tuple[Integers, Floats]]:
+        """Open times and closes of candles that are not longer than an hour."""
+        if all(seen.timeframe.microseconds <= HOUR for seen in self.inputs):
+            return [(seen.bars.ts, seen.bars.close) for seen in self.inputs]
+        if self.bar_length <= HOUR:
+            return [(self.market.open_time, close) for close in self.market.close]
+        nothing = np.empty(0, np.int64), np.empty(0)
+        return [nothing for _ in self.symbols]
 
     @classmethod
     def from_frames(
@@ -177,7 +200,9 @@ class BacktestResult:
         """One row per position in the order of entry; `closed_at` is missing for those still open.
 
         `pnl` is the price result before fees and funding; `net` is after them. `opened_at` and `closed_at` are the open
-        times of the bars of the fills.
+        times of the bars of the fills. Quantity, margin and initial risk are sums over entry and additions, the entry
+        price their average; the initial risk is the distance from the reference price to the first stop, in quote
+        currency.
         """
         t = self._trades
         closed = t[:, kernel.T_CLOSED].astype(np.int64)
@@ -185,7 +210,7 @@ class BacktestResult:
         rows = self._plan.rows[candidate]
         reference = rows[:, kernel.C_REFERENCE]
         net = t[:, kernel.T_PNL] - t[:, kernel.T_FEES] - t[:, kernel.T_FUNDING]
-        risk = t[:, kernel.T_QUANTITY] * np.abs(reference - t[:, kernel.T_STOP])
+        risk = t[:, kernel.T_RISK]
         closed_at = np.where(closed < 0, np.iinfo(np.int64).min, self._grid_ts[closed])
         return pd.DataFrame(
             {
@@ -206,8 +231,9 @@ class BacktestResult:
                 "funding": t[:, kernel.T_FUNDING],
                 "slippage": t[:, kernel.T_SLIPPAGE],
                 "net": net,
+                "additions": t[:, kernel.T_ADDITIONS].astype(np.int64),
                 "initial_risk": risk,
-                "r": net / risk,
+                "r": net / np.where(risk > 0, risk, np.nan),
                 "closed_by": _codes({k.value: k.name for k in EventKind}, t[:, kernel.T_LAST_KIND], closed >= 0),
                 "exit_reason": _codes(EXIT_REASONS, t[:, kernel.T_EXIT_REASON]),
             }
@@ -263,7 +289,6 @@ class BacktestResult:
     def performance(self) -> Performance:
         """The figures of this result; positions still open count in the equity only."""
         t = self._trades[self._trades[:, kernel.T_CLOSED] >= 0]
-        reference = self._plan.rows[t[:, kernel.T_CANDIDATE].astype(np.int64), kernel.C_REFERENCE]
         closed = ClosedPositions(
             opened_at=self._grid_ts[t[:, kernel.T_OPENED].astype(np.int64)],
             closed_at=self._grid_ts[t[:, kernel.T_CLOSED].astype(np.int64)],
@@ -271,7 +296,7 @@ class BacktestResult:
             fees=t[:, kernel.T_FEES],
             funding=t[:, kernel.T_FUNDING],
             slippage=t[:, kernel.T_SLIPPAGE],
-            initial_risk=t[:, kernel.T_QUANTITY] * np.abs(reference - t[:, kernel.T_STOP]),
+            initial_risk=t[:, kernel.T_RISK],
         )
         return measure(_times(self.equity_ts), self.equity, closed, self.start_capital)
 
@@ -292,7 +317,7 @@ def run_backtest(
     policy : SignalPolicy, optional
         The gates that a proposal passes before it becomes a candidate, cooldown included; none without one.
     """
-    market = data.market
+    market = data.correlated_market(limits)
     plan = make_plan(data, strategy, execution, policy, direction)
     state = kernel.new_state(market, plan, start_capital)
     kernel.run_portfolio(market, plan, state, data.bar_length, pack_execution(execution), pack_limits(limits))
@@ -419,10 +444,12 @@ def _funding(
     return np.array(start), np.concatenate(bars), np.concatenate(prices)
 
 
-def _venue(instrument: Instrument | None) -> tuple[float, float, float]:
+def _venue(instrument: Instrument | None) -> tuple[float, float, float, float]:
     if instrument is None:
-        return 0.0, 0.0, 0.0
-    return float(instrument.quantity_step), float(instrument.min_quantity), float(instrument.min_notional)
+        return 0.0, 0.0, 0.0, 0.0
+    steps = instrument.quantity_step, instrument.min_quantity, instrument.min_notional, instrument.price_step
+    quantity, smallest, notional, price = (float(step) for step in steps)
+    return quantity, smallest, notional, price
 
 
 def _times(microseconds: Integers) -> pd.DatetimeIndex:

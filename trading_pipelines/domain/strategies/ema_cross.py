@@ -11,9 +11,8 @@ from trading_pipelines.domain.signals.policy import SignalPolicy
 from trading_pipelines.domain.strategies.base import CLOSE_LONG, CLOSE_SHORT, Needs, Signals, Strategy, StrategyInput
 from trading_pipelines.errors import UserError
 
-_UNGATED = {"max_drawdown_new_trades": 1.0, "max_drawdown_close_all": 1.0, "max_daily_loss": 1.0}
-BENCHMARK_LIMITS = RiskLimits().model_copy(update=_UNGATED)
-"""Sizes and caps as ever; no gate by drawdown or daily loss."""
+BENCHMARK_LIMITS = RiskLimits().without_gates()
+"""Sizes and caps as ever; no rule that refuses, no lock."""
 
 
 @dataclass(frozen=True)
@@ -63,5 +62,5 @@ class EmaCross(Strategy):
         return policy.without_gates()
 
     def limits(self, limits: RiskLimits) -> RiskLimits:
-        """Sizes and caps as configured; no gate by drawdown or daily loss."""
-        return limits.model_copy(update=_UNGATED)
+        """Sizes and caps as configured; no rule that refuses, no lock."""
+        return limits.without_gates()
