@@ -8,6 +8,8 @@ import pytest
 
 from trading_pipelines.adapters.exchanges.paper import MarketEvent, PaperExchange
 from trading_pipelines.adapters.sources import open_source
+from trading_pipelines.application.reconciliation import reconcile
+from trading_pipelines.application.sessions import paper_session
 from trading_pipelines.defs.execution.assets import execution, synchronisation
 from trading_pipelines.defs.execution.checks import orders_once
 from trading_pipelines.defs.execution.jobs import signal_execution_job
@@ -214,12 +216,13 @@ def _promote_all(books: Any) -> None:
 
 
 def _move_market(books: Any) -> None:
-    """One tick of the fast service: the paper exchange sees the newest prices."""
+    """One tick of the fast service: the paper exchange sees the newest prices, and the account is compared with it."""
     now = datetime.now(UTC)
     quotes = open_source(settings()).tickers(list(books.ids))
     exchange = PaperExchange(books.connection, books.session_id, settings().execution)
     exchange.advance([MarketEvent.tick(books.ids[quote.symbol], now, quote.price) for quote in quotes])
-    books.connection.commit()
+    session = paper_session(books.connection, settings())
+    assert reconcile(books.connection, session, exchange, now, settings().trader).known
 
 
 def _count(books: Any, what: str) -> int:

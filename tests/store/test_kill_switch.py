@@ -3,6 +3,7 @@
 import os
 from dataclasses import replace
 from pathlib import Path
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -11,9 +12,13 @@ from trading_world import BAR, T0, World, build_world
 from trading_pipelines.application.execution import ExecutionReport, execute_signals, synchronise
 from trading_pipelines.application.kill_switch import KillSwitch
 from trading_pipelines.application.monitor import enforce_kill_switch
+from trading_pipelines.application.protection import Sent, close_position
+from trading_pipelines.application.reconciliation import reconcile
 from trading_pipelines.domain.execution.session import SessionMode
 from trading_pipelines.errors import UserError
+from trading_pipelines.settings import TraderSettings
 from trading_pipelines.store.connection import Connection, connect
+from trading_pipelines.store.repositories import positions
 
 NOWHERE = "host=127.0.0.1 port=1 dbname=nothing connect_timeout=1"
 
@@ -31,7 +36,10 @@ def cut_off(tmp_path: Path) -> KillSwitch:
 
 @pytest.fixture
 def world(connection: Connection) -> World:
-    return build_world(connection, mode=SessionMode.PAPER)
+    """An account of which everything is known."""
+    world = build_world(connection, mode=SessionMode.PAPER)
+    assert reconcile(connection, world.session, world.exchange, T0, TraderSettings()).known
+    return world
 
 
 def execute(world: World, kill: KillSwitch) -> ExecutionReport:
@@ -247,6 +255,43 @@ def test_database_that_goes_away_during_the_check_counts_as_engaged(kill: KillSw
     broken.close()
 
     assert kill.state(broken).engaged
+
+
+def test_switch_of_a_session_holds_back_its_own_entries_only(world: World, kill: KillSwitch) -> None:
+    signal_id = world.signal()
+    kill.engage_for(world.session.session_id, "this one only")
+
+    assert execute(world, kill).waiting == (signal_id,)
+    assert not kill.state().engaged
+    assert not kill.state(session_id=uuid4()).engaged
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("delete from account_truth", "has not been compared"),
+        ("update account_truth set known = false, reason = 'a position differs'", "a position differs"),
+        ("update account_truth set valid_until = '2024-03-04 11:59+00'", "was last compared"),
+        ("drop table account_truth", "cannot be read"),
+    ],
+)
+def test_account_that_is_not_known_holds_entries_back_and_lets_exits_through(
+    world: World, kill: KillSwitch, change: str, reason: str
+) -> None:
+    world.signal("ETHUSDT")
+    execute(world, kill)
+    world.bar(0, 100, 100.5, 99.5, 100, "ETHUSDT")
+    synchronise(world.connection, world.session, world.exchange, T0 + BAR)
+    signal_id = world.signal()
+    world.connection.execute(change.encode())
+    world.connection.commit()
+
+    assert reason in (kill.refusal(world.connection, world.session.session_id, T0) or "")
+    world.connection.rollback()
+    assert execute(world, kill).waiting == (signal_id,)
+    [position] = positions.open_positions(world.connection, world.session.session_id)
+    sent = close_position(world.connection, world.session, world.exchange, position, "TEST", T0 + BAR)
+    assert sent is Sent.PLACED
 
 
 def test_replay_does_not_ask_the_switch(world: World, kill: KillSwitch) -> None:
