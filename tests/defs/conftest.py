@@ -139,13 +139,13 @@ class Books:
             **{"entry_price": 100, "entry_margin": 20, "leverage": 5, "mark_price": 100},
             **{"opened_at": opened_at, "updated_at": opened_at},
         }
-        status = changes.pop("status", "OPEN")
-        self.insert("positions", **{**row, **changes})
-        self.connection.execute(
-            "update positions set status = %s where position_id = %s and status <> %s",
-            (status, row["position_id"], status),
-        )
-        self.connection.commit()
+        self.insert("positions", **row)
+        if changes:
+            assigned = ", ".join(f'"{name}" = %s' for name in changes)
+            self.connection.execute(
+                f"update positions set {assigned} where position_id = %s", (*changes.values(), row["position_id"])
+            )
+            self.connection.commit()
 
 
 def _perpetual(base: str) -> Instrument:
