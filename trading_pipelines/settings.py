@@ -28,6 +28,7 @@ from pydantic_settings import SettingsError as UnreadableValueError
 from trading_pipelines.domain.engine.params import ExecutionParams
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.modelling.spec import TrainingSpec
+from trading_pipelines.domain.risk.alerts import AlertThresholds
 from trading_pipelines.domain.risk.limits import RiskLimits
 from trading_pipelines.domain.signals.policy import Direction, Profile, SignalPolicy
 from trading_pipelines.domain.simulation.spec import SimulatedMarketSpec
@@ -164,6 +165,7 @@ class Settings(BaseSettings):
     signals: SignalPolicy = SignalPolicy()
     execution: ExecutionParams = ExecutionParams()
     risk: RiskLimits = RiskLimits()
+    alerts: AlertThresholds = AlertThresholds()
     training: TrainingSpec = TrainingSpec()
     simulation: SimulatedMarketSpec = SimulatedMarketSpec()
     session: SessionSettings = SessionSettings()
