@@ -133,6 +133,27 @@ class OrchestrationSettings(BaseModel):
     """Feature rows per symbol that each update recomputes from what was known at their time."""
 
 
+class BacktestSettings(BaseModel):
+    """Backtests and parameter searches."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    check_samples: int = Field(default=24, ge=2)
+    """Bars per symbol at which the lookahead and the warm-up check ask a strategy again."""
+    check_symbols: int = Field(default=3, ge=1)
+    """Symbols on which a strategy is checked; its code is the same for all."""
+    search_trials: int = Field(default=200, ge=2)
+    """Combinations that a search tries at most; of a larger space so many are drawn."""
+    search_folds: int = Field(default=5, ge=1)
+    """Out-of-sample windows of a search."""
+    search_train_ratio: float = Field(default=3.0, gt=0)
+    """Length of the window in which parameters are chosen, in lengths of the one in which they are tried."""
+    search_seed: int = 0
+    """Draws the combinations of a space that is too large to be tried whole."""
+    overfitting_blocks: int = Field(default=16, ge=2, le=20, multiple_of=2)
+    """Blocks of time of the cross-validation that estimates the probability of overfitting."""
+
+
 class Settings(BaseSettings):
     """Validated settings; build with `load_settings`, which turns a mistake into one clear line."""
 
@@ -171,6 +192,7 @@ class Settings(BaseSettings):
     session: SessionSettings = SessionSettings()
     fill: FillSettings = FillSettings()
     trader: TraderSettings = TraderSettings()
+    backtest: BacktestSettings = BacktestSettings()
     orchestration: OrchestrationSettings = OrchestrationSettings()
     ports: Ports = Ports()
 
