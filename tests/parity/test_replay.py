@@ -74,12 +74,14 @@ def test_signals_become_orders_positions_and_a_result(market: str, first: Replay
                    (select count(*) from signals where session_id = %(s)s and status in
                        ('EXECUTED', 'HIT_TP', 'HIT_SL', 'CLOSED')),
                    (select count(*) from positions where session_id = %(s)s),
-                   (select count(*) from equity where session_id = %(s)s)
+                   (select count(*) from equity where session_id = %(s)s),
+                   (select count(*) from orders where session_id = %(s)s and leg = 'ENTRY' and status = 'ACCEPTED')
             """,
             {"s": first.session.session_id},
         ).fetchone()
     assert counts is not None
-    assert counts[0] == counts[1] == counts[2] == first.executed
+    waiting_for_the_next_open = counts[4]
+    assert counts[0] == counts[1] == counts[2] + waiting_for_the_next_open == first.executed
     assert counts[3] == first.bars
     assert first.performance.trades > 0
 

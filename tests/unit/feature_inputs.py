@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from trading_pipelines.domain.features.context import Bars, FeatureInputs, Settlements
+from trading_pipelines.domain.features.context import Bars, Breadth, FeatureInputs, Settlements
 from trading_pipelines.domain.features.windows import Floats
 from trading_pipelines.domain.market.timeframe import Timeframe
 
@@ -23,6 +23,7 @@ def make_inputs(seed: int, bars: int = BARS) -> FeatureInputs:
         higher={timeframe: _longer(own, timeframe) for timeframe in (H1, H4, D1)},
         leader=leader,
         funding=Settlements(settled, np.random.default_rng(seed).normal(0, 1e-4, len(settled))),
+        breadth=Breadth(leader.closes_at, *np.random.default_rng(seed + 200).random((3, bars))),
     )
 
 

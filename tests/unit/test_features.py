@@ -10,8 +10,8 @@ import pytest
 import talib
 from feature_inputs import BARS, D1, H1, H4, M15, first_hours, make_inputs, tail
 
-from trading_pipelines.domain.features.compute import compute_features
-from trading_pipelines.domain.features.context import Bars, FeatureInputs, as_of
+from trading_pipelines.domain.features.compute import compute_features, compute_newest
+from trading_pipelines.domain.features.context import Bars, FeatureInputs, Settlements
 from trading_pipelines.domain.features.registry import (
     NAMES,
     REGISTRY,
@@ -22,7 +22,7 @@ from trading_pipelines.domain.features.registry import (
     definition_hash,
     documentation,
 )
-from trading_pipelines.domain.features.windows import Floats
+from trading_pipelines.domain.features.windows import Floats, as_of
 
 INPUTS = make_inputs(seed=1)
 MATRIX = compute_features(INPUTS)
@@ -38,7 +38,9 @@ def _with_history(spec: FeatureSpec, bars: int) -> FeatureInputs:
     return replace(INPUTS, higher={timeframe: tail(INPUTS.higher[timeframe], bars)})
 
 
-@pytest.mark.parametrize("spec", [s for s in REGISTRY if s.source is not Source.FUNDING], ids=lambda s: s.name)
+@pytest.mark.parametrize(
+    "spec", [s for s in REGISTRY if s.source not in (Source.FUNDING, Source.BREADTH)], ids=lambda s: s.name
+)
 def test_value_is_that_of_the_batch_with_the_history_it_names_and_missing_with_less(spec: FeatureSpec) -> None:
     whole = MATRIX.values[-1, NAMES.index(spec.name)]
     enough = compute_features(_with_history(spec, spec.look_back), [spec]).values[-1, 0]
@@ -54,8 +56,26 @@ def test_row_computed_from_the_warm_up_alone_is_that_of_the_batch() -> None:
         higher={timeframe: tail(bars, WARMUP_BARS[timeframe]) for timeframe, bars in INPUTS.higher.items()},
         leader=None if INPUTS.leader is None else tail(INPUTS.leader, signal),
         funding=INPUTS.funding,
+        breadth=INPUTS.breadth,
     )
     np.testing.assert_allclose(compute_features(alone).values[-1], MATRIX.values[-1], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("rows", [1, 7, 96])
+def test_newest_bars_of_many_symbols_in_one_pass_are_those_of_the_batch(rows: int) -> None:
+    """Also of the leader itself, of a symbol that has just been listed, and of one without longer bars or funding."""
+    listed = replace(make_inputs(seed=2), leader=INPUTS.leader, breadth=INPUTS.breadth)
+    listed = replace(listed, bars=tail(listed.bars, 700), higher={t: tail(b, 30) for t, b in listed.higher.items()})
+    new = replace(listed, bars=tail(listed.bars, 3))
+    bare = replace(listed, funding=Settlements(INPUTS.funding.ts[:0], INPUTS.funding.rate[:0]))
+    bare = replace(bare, higher={t: tail(b, 0) for t, b in bare.higher.items()})
+    leader = replace(INPUTS, leader=None)
+    symbols = [INPUTS, leader, listed, new, bare]
+    for inputs, matrix in zip(symbols, compute_newest(symbols, rows), strict=True):
+        batch = compute_features(inputs)
+        np.testing.assert_array_equal(matrix.ts, batch.ts[-rows:])
+        np.testing.assert_array_equal(matrix.available_at, batch.available_at[-rows:])
+        np.testing.assert_array_equal(matrix.values, batch.values[-rows:])
 
 
 def test_session_vwap_is_missing_on_a_day_that_began_before_the_history() -> None:
@@ -141,9 +161,9 @@ def test_stale_value_of_another_series_is_missing() -> None:
 
 def test_symbol_without_other_series_has_its_own_features_only() -> None:
     alone = first_hours(INPUTS, BARS)
-    values = compute_features(replace(alone, higher={}, leader=None)).values[-1]
+    values = compute_features(replace(alone, higher={}, leader=None, breadth=None)).values[-1]
     missing = {spec.source for spec, value in zip(REGISTRY, values, strict=True) if np.isnan(value)}
-    assert missing == {Source.LEADER, Source.H1, Source.H4, Source.D1}
+    assert missing == {Source.LEADER, Source.BREADTH, Source.H1, Source.H4, Source.D1}
 
 
 def test_no_candles_give_no_rows() -> None:

@@ -1,7 +1,8 @@
 """Build the stored features of closed bars."""
 
+import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -10,18 +11,24 @@ from typing import Any, cast
 import numpy as np
 import psycopg
 
-from trading_pipelines.domain.features import registry
-from trading_pipelines.domain.features.compute import FeatureMatrix, compute_features
-from trading_pipelines.domain.features.context import Bars, FeatureInputs, Settlements
+from trading_pipelines.domain.features import breadth, registry
+from trading_pipelines.domain.features.compute import FeatureMatrix, compute_features, compute_newest
+from trading_pipelines.domain.features.context import Bars, Breadth, FeatureInputs, Settlements
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.errors import UserError
 from trading_pipelines.store.copy import UpsertCount
+from trading_pipelines.store.repositories import breadth as breadth_store
 from trading_pipelines.store.repositories import candles, funding, instruments
 from trading_pipelines.store.repositories import features as feature_store
 
 LEADER = "BTCUSDT"
 _TICK = timedelta(microseconds=1)
 _FUNDING_WARMUP = timedelta(days=3)
+_FEW_BARS = 192
+"""Up to so many wanted bars, symbols are computed side by side."""
+_TOGETHER = 64
+_BREADTH_BARS = 20_000
+"""Bars of the whole basket that are held in memory at once."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,10 @@ class FeatureReport:
     symbols: int
     rows: int
     counts: UpsertCount
+    breadth_changed: int
+    """Rows of the market breadth that were new or different."""
+    inputs_hash: str
+    """Of the features' definition and everything that they were computed from."""
     seconds: float
 
 
@@ -58,15 +69,42 @@ def build_features(
     unknown = [symbol for symbol in symbols if symbol not in history.stored]
     if unknown:
         raise UserError(f"{', '.join(unknown)} not stored for {exchange}: run `trading ingest` first")
-    rows, counts = 0, UpsertCount()
-    for symbol in symbols:
-        matrix = compute_features(history.inputs(symbol)).between(to_naive(start), to_naive(end))
+    breadth_changed = update_breadth(connection, exchange, Timeframe(timeframe), start, end)
+    rows, counts, digest = 0, UpsertCount(), hashlib.sha256(registry.definition_hash().encode())
+    for symbol, inputs, matrix in _computed(history, symbols):
+        wanted = matrix.between(to_naive(start), to_naive(end))
         instrument_id = history.stored[symbol].instrument_id
         with connection.cursor() as cursor:
-            counts += feature_store.upsert_features(cursor, instrument_id, set_id, timeframe, matrix)
+            counts += feature_store.upsert_features(cursor, instrument_id, set_id, timeframe, wanted)
         connection.commit()
-        rows += len(matrix.ts)
-    return FeatureReport(len(symbols), rows, counts, time.monotonic() - began)
+        rows += len(wanted.ts)
+        digest.update(symbol.encode() + inputs.digest())
+    return FeatureReport(len(symbols), rows, counts, breadth_changed, digest.hexdigest(), time.monotonic() - began)
+
+
+def update_breadth(
+    connection: psycopg.Connection[Any], exchange: str, timeframe: Timeframe, start: datetime, end: datetime
+) -> int:
+    """Bring the majors' breadth of the bars that open in [start, end) up to date with the candles, and commit.
+
+    Returns
+    -------
+    int
+        Rows that were new or different.
+    """
+    stored = instruments.by_symbol(connection, exchange)
+    members = [stored[symbol].instrument_id for symbol in breadth.BASKET if symbol in stored]
+    changed, since = 0, timeframe.floor(start)
+    while since < end:
+        until = min(since + _BREADTH_BARS * timeframe.delta, end)
+        first = since - breadth.MEMBER_BARS * timeframe.delta
+        loaded = candles.read_many(connection, members, timeframe, first, until)
+        bars = [Bars(timeframe, **loaded[instrument_id]) for instrument_id in members]
+        rows = breadth.market_breadth(bars, timeframe, to_naive(since), to_naive(until))
+        changed += breadth_store.replace(connection, exchange, timeframe, since, until, rows)
+        connection.commit()
+        since = until
+    return changed
 
 
 def features_between(
@@ -104,44 +142,76 @@ def to_aware(moment: np.datetime64) -> datetime:
     return cast(datetime, moment.astype("datetime64[us]").item()).replace(tzinfo=UTC)
 
 
+def _computed(history: "_History", symbols: Sequence[str]) -> Iterator[tuple[str, FeatureInputs, FeatureMatrix]]:
+    """Compute symbol by symbol; a few bars of many symbols, as live, in one pass."""
+    bars = (history.end - history.start) // history.timeframe.delta
+    if bars > _FEW_BARS:
+        for symbol in symbols:
+            inputs = history.inputs(symbol)
+            yield symbol, inputs, compute_features(inputs)
+        return
+    for first in range(0, len(symbols), _TOGETHER):
+        together = symbols[first : first + _TOGETHER]
+        history.load(together)
+        inputs = [history.inputs(symbol) for symbol in together]
+        yield from zip(together, inputs, compute_newest(inputs, bars), strict=True)
+
+
 class _History:
-    """Loads the series that features of [start, end) are computed from; the leader's only once for all symbols."""
+    """Loads the series that features of [start, end) are computed from; the shared ones only once."""
 
     def __init__(
         self, connection: psycopg.Connection[Any], exchange: str, timeframe: Timeframe, start: datetime, end: datetime
     ) -> None:
         self.connection = connection
+        self.exchange = exchange
         self.timeframe = timeframe
         self.start = timeframe.floor(start)
         self.end = timeframe.floor(end - _TICK) + timeframe.delta
         """Close of the last wanted bar."""
         self.stored = instruments.by_symbol(connection, exchange)
+        self._higher = [t for t in (Timeframe.H1, Timeframe.H4, Timeframe.D1) if t.minutes > timeframe.minutes]
+        self._loaded: dict[tuple[int, Timeframe], Bars] = {}
+
+    def load(self, symbols: Sequence[str]) -> None:
+        """Load the candles of several symbols at once, in place of those that were loaded before."""
+        ids = [self.stored[symbol].instrument_id for symbol in symbols]
+        self._loaded = {
+            (instrument_id, timeframe): bars
+            for timeframe in (self.timeframe, *self._higher)
+            for instrument_id, bars in self._read(ids, timeframe).items()
+        }
 
     def inputs(self, symbol: str) -> FeatureInputs:
         instrument_id = self.stored[symbol].instrument_id
-        higher = [t for t in (Timeframe.H1, Timeframe.H4, Timeframe.D1) if t.minutes > self.timeframe.minutes]
         return FeatureInputs(
-            bars=self._leader
-            if symbol == LEADER and self._leader
-            else self._bars(instrument_id, self.timeframe, "signal"),
-            higher={t: self._bars(instrument_id, t, t) for t in higher},
+            bars=self._leader if symbol == LEADER and self._leader else self._bars(instrument_id, self.timeframe),
+            higher={timeframe: self._bars(instrument_id, timeframe) for timeframe in self._higher},
             leader=None if symbol == LEADER else self._leader,
             funding=self._funding(instrument_id),
+            breadth=self._breadth,
         )
 
     @cached_property
     def _leader(self) -> Bars | None:
         leader = self.stored.get(LEADER)
-        return None if leader is None else self._bars(leader.instrument_id, self.timeframe, "signal")
+        return None if leader is None else self._bars(leader.instrument_id, self.timeframe)
 
-    def _bars(self, instrument_id: int, timeframe: Timeframe, warmup: str) -> Bars:
-        since = timeframe.floor(self.start) - registry.WARMUP_BARS[warmup] * timeframe.delta
-        frame = candles.read_candles(self.connection, instrument_id, timeframe, since, self.end)
-        return Bars(
-            timeframe,
-            frame["ts"].to_numpy("datetime64[us]"),
-            *(frame[name].to_numpy(np.float64) for name in ("open", "high", "low", "close", "volume")),
-        )
+    @cached_property
+    def _breadth(self) -> Breadth:
+        since = self.start - 2 * self.timeframe.delta
+        return breadth_store.read(self.connection, self.exchange, self.timeframe, since, self.end)
+
+    def _bars(self, instrument_id: int, timeframe: Timeframe) -> Bars:
+        loaded = self._loaded.get((instrument_id, timeframe))
+        return self._read([instrument_id], timeframe)[instrument_id] if loaded is None else loaded
+
+    def _read(self, instrument_ids: Sequence[int], timeframe: Timeframe) -> dict[int, Bars]:
+        """Candles with the history that the indicators need before the first wanted bar."""
+        warmup = registry.WARMUP_BARS["signal" if timeframe is self.timeframe else timeframe]
+        since = timeframe.floor(self.start) - warmup * timeframe.delta
+        found = candles.read_many(self.connection, instrument_ids, timeframe, since, self.end)
+        return {instrument_id: Bars(timeframe, **columns) for instrument_id, columns in found.items()}
 
     def _funding(self, instrument_id: int) -> Settlements:
         frame = funding.read_rates(self.connection, instrument_id, self.start - _FUNDING_WARMUP, self.end)

@@ -12,6 +12,7 @@ from enum import StrEnum
 
 import numpy as np
 
+from trading_pipelines.domain.anomaly.measures import RECENT_BARS, recent
 from trading_pipelines.domain.features.context import (
     MACD_BARS,
     SWING_BARS,
@@ -25,7 +26,7 @@ from trading_pipelines.domain.features.context import (
 from trading_pipelines.domain.features.windows import Floats, divide, lag
 from trading_pipelines.domain.market.timeframe import Timeframe
 
-VERSION = 2
+VERSION = 3
 Compute = Callable[[FeatureInputs], Floats]
 H1, H4, D1 = Timeframe.H1, Timeframe.H4, Timeframe.D1
 ATR, RSI = wilder_bars(14), wilder_bars(14)
@@ -44,6 +45,7 @@ class Source(StrEnum):
     D1 = "1d bars"
     LEADER = "BTC's bars"
     FUNDING = "funding"
+    BREADTH = "market breadth"
 
 
 AVAILABILITY = {
@@ -53,6 +55,7 @@ AVAILABILITY = {
     Source.D1: "the newest day that has ended (00:00 UTC), for two days at most",
     Source.LEADER: "the newest bar that has closed, for two bars at most; nothing for BTC itself",
     Source.FUNDING: "the newest rate settled before the close of the bar, for two days at most; nothing for spot",
+    Source.BREADTH: "the breadth at the newest close at which the basket's bars were known, for two bars at most",
 }
 
 
@@ -69,6 +72,8 @@ class FeatureSpec:
         indicator depends on all bars, but on older ones with a weight below 1e-12.
     compute : callable
         From the inputs to one value per bar.
+    window : int
+        How many of the newest own bars it looks at where the recursive indicators and other series are given.
     """
 
     group: str
@@ -78,13 +83,30 @@ class FeatureSpec:
     look_back: int
     description: str
     compute: Compute
+    window: int = 1
 
 
-Row = tuple[str, str, int, str, Compute]
+@dataclass(frozen=True)
+class Recursive:
+    """Look-back of a feature that rests on recursive indicators, and for how many of the newest bars it needs them."""
+
+    look_back: int
+    window: int = 1
+
+
+Row = tuple[str, str, int | Recursive, str, Compute]
 
 
 def _specs(group: str, source: Source, *rows: Row) -> list[FeatureSpec]:
-    return [FeatureSpec(group, source, *row) for row in rows]
+    return [_spec(group, source, row) for row in rows]
+
+
+def _spec(group: str, source: Source, row: Row) -> FeatureSpec:
+    name, unit, reach, text, compute = row
+    if isinstance(reach, Recursive):
+        return FeatureSpec(group, source, name, unit, reach.look_back, text, compute, reach.window)
+    window = reach if source in (Source.OWN, Source.LEADER) else 1
+    return FeatureSpec(group, source, name, unit, reach, text, compute, window)
 
 
 def _return(n: int) -> Row:
@@ -104,7 +126,7 @@ def _deviation(n: int) -> Row:
 
 def _ema_distance(n: int) -> Row:
     text = f"Close over EMA({n}), minus one"
-    return f"ema_{n}_distance", "ratio", ema_bars(n), text, lambda x: x.bars.ema_distance(n)
+    return f"ema_{n}_distance", "ratio", Recursive(ema_bars(n)), text, lambda x: x.bars.ema_distance(n)
 
 
 def _range_position(n: int) -> Row:
@@ -158,12 +180,12 @@ REGISTRY: tuple[FeatureSpec, ...] = (
     *_specs(
         "volatility",
         Source.OWN,
-        ("atr_14", "quote", ATR, "Average true range", lambda x: x.bars.atr()),
-        ("atr_pct", "ratio", ATR, "ATR over close", lambda x: x.bars.atr_share()),
+        ("atr_14", "quote", Recursive(ATR), "Average true range", lambda x: x.bars.atr()),
+        ("atr_pct", "ratio", Recursive(ATR), "ATR over close", lambda x: x.bars.atr_share()),
         (
             "atr_ratio",
             "ratio",
-            ATR + WEEK - 1,
+            Recursive(ATR + WEEK - 1, WEEK),
             f"ATR over close, against its own median of {WEEK} bars",
             lambda x: x.bars.atr_ratio(WEEK),
         ),
@@ -184,40 +206,46 @@ REGISTRY: tuple[FeatureSpec, ...] = (
         (
             "ema_9_21",
             "ATR",
-            ATR,
+            Recursive(ATR),
             "EMA(9) minus EMA(21), in ATR",
             lambda x: (x.bars.ema(9) - x.bars.ema(21)) / x.bars.atr(),
         ),
         (
             "ema_50_200",
             "ATR",
-            ema_bars(200),
+            Recursive(ema_bars(200)),
             "EMA(50) minus EMA(200), in ATR",
             lambda x: (x.bars.ema(50) - x.bars.ema(200)) / x.bars.atr(),
         ),
         (
             "ema_21_slope",
             "ATR",
-            ATR,
+            Recursive(ATR, 5),
             "Change of EMA(21) over 4 bars, in ATR",
             lambda x: (x.bars.ema(21) - lag(x.bars.ema(21), 4)) / x.bars.atr(),
         ),
-        ("macd", "ATR", MACD_BARS, "MACD(12, 26, 9) line, in ATR", lambda x: x.bars.macd[0] / x.bars.atr()),
+        ("macd", "ATR", Recursive(MACD_BARS), "MACD(12, 26, 9) line, in ATR", lambda x: x.bars.macd[0] / x.bars.atr()),
         (
             "macd_histogram",
             "ATR",
-            MACD_BARS,
+            Recursive(MACD_BARS),
             "MACD(12, 26, 9) histogram, in ATR",
             lambda x: x.bars.macd[1] / x.bars.atr(),
         ),
-        ("adx_14", "0-100", adx_bars(14), "ADX(14), the strength of the trend", lambda x: x.bars.adx()),
+        ("adx_14", "0-100", Recursive(adx_bars(14)), "ADX(14), the strength of the trend", lambda x: x.bars.adx()),
     ),
     *_specs(
         "oscillators",
         Source.OWN,
-        ("rsi_14", "0-100", RSI, "RSI(14)", lambda x: x.bars.rsi(14)),
-        ("rsi_7", "0-100", wilder_bars(7), "RSI(7)", lambda x: x.bars.rsi(7)),
-        ("stochastic_rsi", "0-1", RSI + 13, "RSI(14) within its range of 14 bars", lambda x: x.bars.stochastic_rsi),
+        ("rsi_14", "0-100", Recursive(RSI), "RSI(14)", lambda x: x.bars.rsi(14)),
+        ("rsi_7", "0-100", Recursive(wilder_bars(7)), "RSI(7)", lambda x: x.bars.rsi(7)),
+        (
+            "stochastic_rsi",
+            "0-1",
+            Recursive(RSI + 13, 14),
+            "RSI(14) within its range of 14 bars",
+            lambda x: x.bars.stochastic_rsi,
+        ),
         ("bollinger_position", "0-1", 20, "Close within Bollinger(20, 2)", lambda x: x.bars.bollinger[0]),
         *map(_range_position, (16, 96)),
         *map(_swing_distance, ("high", "low")),
@@ -237,6 +265,17 @@ REGISTRY: tuple[FeatureSpec, ...] = (
         ),
     ),
     *_specs(
+        "anomaly",
+        Source.OWN,
+        (
+            "anomaly_16",
+            "ratio",
+            RECENT_BARS,
+            "Largest spike, pump, dump or wash-trading measure of 16 bars; an anomaly from 1 on",
+            lambda x: recent(x.bars),
+        ),
+    ),
+    *_specs(
         "candle",
         Source.OWN,
         _shape("body", "-1 to 1", "Body over range", lambda x: x.bars.close - x.bars.open),
@@ -244,7 +283,13 @@ REGISTRY: tuple[FeatureSpec, ...] = (
             "upper_wick", "0-1", "Upper wick over range", lambda x: x.bars.high - np.fmax(x.bars.open, x.bars.close)
         ),
         _shape("lower_wick", "0-1", "Lower wick over range", lambda x: np.fmin(x.bars.open, x.bars.close) - x.bars.low),
-        ("range_atr", "ATR", ATR, "Range of the bar, in ATR", lambda x: (x.bars.high - x.bars.low) / x.bars.atr()),
+        (
+            "range_atr",
+            "ATR",
+            Recursive(ATR),
+            "Range of the bar, in ATR",
+            lambda x: (x.bars.high - x.bars.low) / x.bars.atr(),
+        ),
     ),
     *_specs(
         "calendar",
@@ -310,7 +355,7 @@ REGISTRY: tuple[FeatureSpec, ...] = (
             "Own return over 16 bars minus BTC's",
             lambda x: x.bars.log_return(16) - x.lead(lambda b: b.log_return(16)),
         ),
-        ("btc_rsi_14", "0-100", RSI, "BTC's RSI(14)", lambda x: x.lead(lambda b: b.rsi(14))),
+        ("btc_rsi_14", "0-100", Recursive(RSI), "BTC's RSI(14)", lambda x: x.lead(lambda b: b.rsi(14))),
         (
             "btc_correlation_96",
             "-1 to 1",
@@ -319,6 +364,31 @@ REGISTRY: tuple[FeatureSpec, ...] = (
             lambda x: x.leader_correlation(96),
         ),
         ("btc_beta_96", "ratio", 97, "Slope of one-bar returns on BTC's over 96 bars", lambda x: x.leader_beta(96)),
+    ),
+    *_specs(
+        "market",
+        Source.BREADTH,
+        (
+            "breadth_above_ema_50",
+            "0-1",
+            ema_bars(50),
+            "Share of the basket above its EMA(50)",
+            lambda x: x.majors(lambda b: b.above_ema),
+        ),
+        (
+            "breadth_rising_16",
+            "0-1",
+            ema_bars(50),
+            "Share of the basket with a positive return over 16 bars",
+            lambda x: x.majors(lambda b: b.rising),
+        ),
+        (
+            "breadth_relative_16",
+            "log",
+            Recursive(ema_bars(50), 17),
+            "Own return over 16 bars minus the basket's mean",
+            lambda x: x.bars.log_return(16) - x.majors(lambda b: b.mean_return),
+        ),
     ),
     *_specs(
         "market",

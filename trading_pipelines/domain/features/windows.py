@@ -1,11 +1,11 @@
-"""Moving windows over arrays: sums, extremes, deviations, medians.
+"""Moving windows over arrays: sums, extremes, deviations, medians, and joins of one series to another.
 
-Belongs here: functions whose value depends on the numbers in its window and on nothing before. A running sum that adds
-what comes and subtracts what goes would remember, in its rounding, everything that has ever passed; the value would
-then depend on how much history was loaded. All results are NaN until the first window is full and where it holds a NaN.
+Belongs here: functions whose value depends on the numbers in its window and on nothing before, to the last bit. A
+running sum that adds what comes and subtracts what goes would remember, in its rounding, everything that has ever
+passed; so each window is added up anew, in the same order, for many windows at once. All results are NaN until the
+first window is full and where it holds a NaN.
 
-Sums and extremes take time proportional to the array, whatever the window: the array is cut in blocks as long as the
-window, so that each window is the end of one block and the beginning of the next (van Herk 1992; Gil and Werman 1993).
+Time runs along the last axis. An array of two axes holds symbols side by side, each a row, and so has the result.
 """
 
 from typing import Any, cast
@@ -20,9 +20,9 @@ Times = npt.NDArray[np.datetime64]
 
 def lag(values: Floats, bars: int) -> Floats:
     """The values `bars` bars earlier."""
-    shifted = np.full(len(values), np.nan)
-    if bars < len(values):
-        shifted[bars:] = values[: len(values) - bars]
+    shifted = np.full(values.shape, np.nan)
+    if bars < values.shape[-1]:
+        shifted[..., bars:] = values[..., : values.shape[-1] - bars]
     return shifted
 
 
@@ -34,7 +34,7 @@ def divide(numerator: Floats, denominator: Floats, empty: float) -> Floats:
 
 def rolling_sum(values: Floats, period: int) -> Floats:
     """Sum over a window."""
-    return _combined(values, period, np.add)
+    return _sum(_rows(values), period).reshape(values.shape)
 
 
 def rolling_mean(values: Floats, period: int) -> Floats:
@@ -44,127 +44,210 @@ def rolling_mean(values: Floats, period: int) -> Floats:
 
 def rolling_min(values: Floats, period: int) -> Floats:
     """Minimum over a window."""
-    return _combined(values, period, np.minimum)
+    return -rolling_max(-values, period)
 
 
 def rolling_max(values: Floats, period: int) -> Floats:
     """Maximum over a window."""
-    return _combined(values, period, np.maximum)
+    return _max(_rows(values), period).reshape(values.shape)
 
 
 def rolling_std(values: Floats, period: int) -> Floats:
     """Population standard deviation over a window, as Bollinger bands use it."""
-    return np.sqrt(rolling_covariance(values, values, period))
+    return np.sqrt(np.maximum(rolling_covariance(values, values, period), 0.0))
 
 
 def rolling_covariance(a: Floats, b: Floats, period: int) -> Floats:
     """Population covariance over a window.
 
-    The deviations are taken from a value inside the window, the first one of the younger block: from zero, prices
-    that hardly move would lose all their digits.
+    The deviations are taken from the newest value in the window: from zero, prices that hardly move would lose all
+    their digits, and those that stand still would not give zero.
     """
-    if len(a) < period:
-        return np.full(len(a), np.nan)
-    pivots = [_blocks(x, period)[:, :1] for x in (a, b)]
-    own = [_blocks(x, period) - pivot for x, pivot in zip((a, b), pivots, strict=True)]
-    next_ = [_blocks(x, period) - np.roll(pivot, -1, axis=0) for x, pivot in zip((a, b), pivots, strict=True)]
-
-    def total(x: Floats, y: Floats) -> Floats:
-        return _joined(_suffixes(y, np.add), np.add.accumulate(x, axis=1), len(a), period, np.add)
-
-    mean_a, mean_b = (total(x, y) / period for x, y in zip(own, next_, strict=True))
-    product = total(own[0] * own[1], next_[0] * next_[1]) / period
-    covariance = product - mean_a * mean_b
-    return np.maximum(covariance, 0.0) if a is b else covariance
+    return _covariance(_rows(a), _rows(b), period).reshape(a.shape)
 
 
 def rolling_median(values: Floats, period: int) -> Floats:
     """Median over a window."""
-    return _median(np.ascontiguousarray(values), period)
+    return _median(_rows(values), period).reshape(values.shape)
 
 
 def newest(values: Floats, most: int) -> Floats:
     """The newest value that is not NaN, not older than `most` bars."""
-    row = np.arange(len(values))
-    found = np.maximum.accumulate(np.where(np.isnan(values), -most - 1, row)) if len(values) else row
-    return np.where(row - found <= most, values[np.maximum(found, 0)], np.nan)
+    return _newest(_rows(values), most).reshape(values.shape)
 
 
 def sum_since_midnight(values: Floats, ts: Times) -> Floats:
-    """Sum since 00:00 UTC; NaN on the first day where that began before the array."""
-    day = ts.astype("datetime64[D]")
-    total = _restarting_sum(np.ascontiguousarray(values), day.astype(np.int64))
-    if len(ts) and ts[0] != day[0]:
-        total[day == day[0]] = np.nan
-    return total
+    """Sum since 00:00 UTC; NaN on the first day where that began before the array.
+
+    `ts` has the shape of `values`.
+    """
+    days = _rows(ts.astype("datetime64[us]").view(np.int64)) // 86_400_000_000
+    begins = _rows(ts.astype("datetime64[us]").view(np.int64)) % 86_400_000_000 == 0
+    return _sum_of_group(_rows(values), days, begins).reshape(values.shape)
 
 
-def _combined(values: Floats, period: int, combine: np.ufunc) -> Floats:
-    if len(values) < period:
-        return np.full(len(values), np.nan)
-    blocks = _blocks(values, period)
-    return _joined(_suffixes(blocks, combine), combine.accumulate(blocks, axis=1), len(values), period, combine)
+def as_of(moments: Times, known_at: Times, values: Floats, max_age_minutes: int) -> Floats:
+    """For each moment the newest value known by then, NaN where there is none or it is too old.
+
+    Moments and times of becoming known ascend. One series may serve many rows of moments.
+    """
+    rows = _rows(moments.astype("datetime64[us]").view(np.int64))
+    known = _rows(known_at.astype("datetime64[us]").view(np.int64))
+    return _as_of(rows, known, _rows(values), max_age_minutes * 60_000_000).reshape(moments.shape)
 
 
-def _blocks(values: Floats, period: int) -> Floats:
-    """The array as rows of `period` values, the last one filled up with NaN."""
-    padded = np.full(-(-len(values) // period) * period, np.nan)
-    padded[: len(values)] = values
-    return padded.reshape(-1, period)
-
-
-def _suffixes(blocks: Floats, combine: np.ufunc) -> Floats:
-    return combine.accumulate(blocks[:, ::-1], axis=1)[:, ::-1]
-
-
-def _joined(suffixes: Floats, prefixes: Floats, rows: int, period: int, combine: np.ufunc) -> Floats:
-    """Per window the end of one block and the beginning of the next; a window that is one block is its prefix."""
-    before, after = suffixes.ravel(), prefixes.ravel()
-    result = np.full(rows, np.nan)
-    result[period:] = combine(before[1 : rows - period + 1], after[period:rows])
-    result[period - 1 :: period] = after[period - 1 : rows : period]
-    return result
-
-
-_place = cast(Any, np.searchsorted)  # its overloads do not know a scalar of an array
+def _rows(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The array as rows of time."""
+    return np.ascontiguousarray(np.atleast_2d(values))
 
 
 def _compiled(function: Any) -> Any:
     return cast(Any, numba).njit(function, cache=True)  # numba is untyped
 
 
+_AT_ONCE = 512
+"""Windows that are added up together; they stay in the fastest cache."""
+_place = cast(Any, np.searchsorted)  # its overloads do not know a scalar of an array
+
+
 @_compiled
-def _median(values: Floats, period: int) -> Floats:
-    """Keep the window sorted: one number goes, one comes, and those between their places move by one."""
-    result = np.full(len(values), np.nan)
-    window = np.empty(period)
-    full, hole = 0, 0
-    for i in range(len(values)):
-        value = values[i]
-        if np.isnan(value):
-            full = 0
-            continue
-        if full < period:
-            hole, full = full, full + 1
-        else:
-            hole = _place(window, values[i - period])
-        while hole > 0 and window[hole - 1] > value:
-            window[hole] = window[hole - 1]
-            hole -= 1
-        while hole < full - 1 and window[hole + 1] < value:
-            window[hole] = window[hole + 1]
-            hole += 1
-        window[hole] = value
-        if full == period:
-            result[i] = (window[(period - 1) // 2] + window[period // 2]) / 2
+def _sum(values: Floats, period: int) -> Floats:
+    """Add the oldest value of many windows, then the next one, and so on."""
+    result = np.full(values.shape, np.nan)
+    rows, bars = values.shape
+    for row in range(rows):
+        for first in range(period - 1, bars, _AT_ONCE):
+            windows = min(_AT_ONCE, bars - first)
+            total = np.zeros(windows)
+            for k in range(first - period + 1, first + 1):
+                for j in range(windows):
+                    total[j] += values[row, k + j]
+            result[row, first : first + windows] = total
     return result
 
 
 @_compiled
-def _restarting_sum(values: Floats, group: npt.NDArray[np.int64]) -> Floats:
-    result = np.empty(len(values))
-    total = 0.0
-    for i in range(len(values)):
-        total = values[i] if i == 0 or group[i] != group[i - 1] else total + values[i]
-        result[i] = total
+def _max(values: Floats, period: int) -> Floats:
+    """Cut the array in blocks as long as the window: each window is the end of one and the beginning of the next.
+
+    So the time does not depend on the window (van Herk 1992; Gil and Werman 1993).
+    """
+    result = np.full(values.shape, np.nan)
+    rows, bars = values.shape
+    suffix = np.empty(period + 1)
+    for row in range(rows):
+        for start in range(0, bars, period):
+            prefix = -np.inf
+            for i in range(start, min(start + period, bars)):
+                value = values[row, i]
+                if value > prefix or np.isnan(value):  # a NaN stays: nothing is above it
+                    prefix = value
+                if i == start + period - 1:
+                    result[row, i] = prefix
+                elif start > 0:
+                    before = suffix[i - start + 1]
+                    result[row, i] = before if before > prefix or np.isnan(before) else prefix
+            suffix[period] = -np.inf
+            if start + period <= bars:
+                for k in range(period - 1, -1, -1):
+                    value = values[row, start + k]
+                    suffix[k] = value if value > suffix[k + 1] or np.isnan(value) else suffix[k + 1]
+    return result
+
+
+@_compiled
+def _covariance(a: Floats, b: Floats, period: int) -> Floats:
+    result = np.full(a.shape, np.nan)
+    rows, bars = a.shape
+    for row in range(rows):
+        for first in range(period - 1, bars, _AT_ONCE):
+            windows = min(_AT_ONCE, bars - first)
+            sum_a, sum_b, product = np.zeros(windows), np.zeros(windows), np.zeros(windows)
+            for k in range(first - period + 1, first + 1):
+                for j in range(windows):
+                    x, y = a[row, k + j] - a[row, first + j], b[row, k + j] - b[row, first + j]
+                    sum_a[j] += x
+                    sum_b[j] += y
+                    product[j] += x * y
+            for j in range(windows):
+                result[row, first + j] = product[j] / period - sum_a[j] / period * (sum_b[j] / period)
+    return result
+
+
+@_compiled
+def _median(values: Floats, period: int) -> Floats:
+    """Keep the window sorted: one number goes, one comes, and those between their places move by one."""
+    result = np.full(values.shape, np.nan)
+    rows, bars = values.shape
+    for row in range(rows):
+        window = np.empty(period)
+        full, hole = 0, 0
+        for i in range(bars):
+            value = values[row, i]
+            if np.isnan(value):
+                full = 0
+                continue
+            full += 1
+            if full < period:
+                continue
+            if full == period:
+                window[:] = np.sort(values[row, i - period + 1 : i + 1])
+            else:
+                hole = _place(window, values[row, i - period])
+                while hole > 0 and window[hole - 1] > value:
+                    window[hole] = window[hole - 1]
+                    hole -= 1
+                while hole < period - 1 and window[hole + 1] < value:
+                    window[hole] = window[hole + 1]
+                    hole += 1
+                window[hole] = value
+            result[row, i] = (window[(period - 1) // 2] + window[period // 2]) / 2
+    return result
+
+
+@_compiled
+def _newest(values: Floats, most: int) -> Floats:
+    result = np.full(values.shape, np.nan)
+    rows, bars = values.shape
+    for row in range(rows):
+        found = -most - 1
+        for i in range(bars):
+            if not np.isnan(values[row, i]):
+                found = i
+            if i - found <= most:
+                result[row, i] = values[row, found]
+    return result
+
+
+@_compiled
+def _sum_of_group(values: Floats, group: npt.NDArray[np.int64], begins: npt.NDArray[np.bool_]) -> Floats:
+    """Sum since the group began; NaN in the first group unless it `begins` with the array."""
+    result = np.empty(values.shape)
+    rows, bars = values.shape
+    for row in range(rows):
+        total = 0.0
+        for i in range(bars):
+            if i == 0:
+                total = values[row, 0] if begins[row, 0] else np.nan
+            elif group[row, i] != group[row, i - 1]:
+                total = values[row, i]
+            else:
+                total += values[row, i]
+            result[row, i] = total
+    return result
+
+
+@_compiled
+def _as_of(moments: npt.NDArray[np.int64], known_at: npt.NDArray[np.int64], values: Floats, max_age: int) -> Floats:
+    result = np.full(moments.shape, np.nan)
+    rows, bars = moments.shape
+    shared, length = len(known_at) == 1, known_at.shape[1]
+    for row in range(rows):
+        series = 0 if shared else row
+        n = _place(known_at[series], moments[row, 0], side="right") if bars > 0 else 0
+        for i in range(bars):
+            while n < length and known_at[series, n] <= moments[row, i]:
+                n += 1
+            if n > 0 and moments[row, i] - known_at[series, n - 1] <= max_age:
+                result[row, i] = values[series, n - 1]
     return result

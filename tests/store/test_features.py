@@ -1,0 +1,107 @@
+"""Stored features: the live path writes what a rebuild of the whole span writes, breadth included."""
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from trading_pipelines.adapters.sources.simulated import SimulatedSource
+from trading_pipelines.application.features import build_features, current_feature_set, update_breadth
+from trading_pipelines.application.ingestion import ingest
+from trading_pipelines.application.leakcheck import check_features
+from trading_pipelines.domain.features.compute import FeatureMatrix
+from trading_pipelines.domain.features.registry import NAMES
+from trading_pipelines.domain.market.timeframe import Timeframe
+from trading_pipelines.domain.simulation.spec import SimulatedMarketSpec
+from trading_pipelines.store.connection import Connection
+from trading_pipelines.store.repositories import breadth, instruments
+from trading_pipelines.store.repositories import features as feature_store
+
+NOW = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
+SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "BNBUSDT", "XRPUSDT", "DOGEUSDT")
+BAR = timedelta(minutes=15)
+LONG = timedelta(days=4)
+
+
+@pytest.fixture
+def market(connection: Connection) -> Connection:
+    """Forty days of six majors."""
+    source = SimulatedSource(SimulatedMarketSpec(symbols=SYMBOLS), lambda: NOW)
+    ingest(connection, source, (), Timeframe.M15, NOW - timedelta(days=40), NOW)
+    return connection
+
+
+def _rows(connection: Connection, symbol: str, start: datetime, end: datetime = NOW) -> FeatureMatrix:
+    stored, set_id = instruments.by_symbol(connection, "simulated"), current_feature_set(connection)
+    instrument_id = stored[symbol].instrument_id
+    return feature_store.read_features(connection, instrument_id, set_id, "15m", len(NAMES), start, end)
+
+
+def test_newest_bar_of_all_symbols_equals_that_of_a_long_rebuild_of_one(market: Connection) -> None:
+    build_features(market, "simulated", SYMBOLS, "15m", NOW - BAR, NOW)
+    live = {symbol: _rows(market, symbol, NOW - BAR) for symbol in SYMBOLS}
+
+    for symbol in SYMBOLS:
+        build_features(market, "simulated", [symbol], "15m", NOW - LONG, NOW)
+
+    for symbol in SYMBOLS:
+        rebuilt = _rows(market, symbol, NOW - BAR)
+        assert len(rebuilt.ts) == 1
+        np.testing.assert_array_equal(rebuilt.ts, live[symbol].ts)
+        np.testing.assert_allclose(rebuilt.values, live[symbol].values, rtol=1e-9, atol=1e-9)
+
+
+def test_breadth_does_not_depend_on_the_symbols_that_are_asked_for(market: Connection) -> None:
+    build_features(market, "simulated", ["ETHUSDT"], "15m", NOW - BAR, NOW)
+
+    series = breadth.read(market, "simulated", Timeframe.M15, NOW - BAR, NOW)
+    row = _rows(market, "ETHUSDT", NOW - BAR).values[-1]
+
+    assert row[NAMES.index("breadth_above_ema_50")] == series.above_ema[-1]
+    assert row[NAMES.index("breadth_rising_16")] == series.rising[-1]
+    assert round(series.rising[-1] * len(SYMBOLS), 9).is_integer()
+
+
+def test_breadth_is_missing_with_fewer_than_five_members(connection: Connection) -> None:
+    source = SimulatedSource(SimulatedMarketSpec(symbols=SYMBOLS[:4]), lambda: NOW)
+    ingest(connection, source, (), Timeframe.M15, NOW - timedelta(days=10), NOW)
+
+    build_features(connection, "simulated", ["BTCUSDT"], "15m", NOW - BAR, NOW)
+
+    assert len(breadth.read(connection, "simulated", Timeframe.M15, NOW - LONG, NOW).above_ema) == 0
+    assert np.isnan(_rows(connection, "BTCUSDT", NOW - BAR).values[-1, NAMES.index("breadth_rising_16")])
+
+
+def test_breadth_follows_a_corrected_candle_and_stays_untouched_otherwise(market: Connection) -> None:
+    span = (market, "simulated", Timeframe.M15, NOW - LONG, NOW)
+    assert update_breadth(*span) == LONG // BAR
+    assert update_breadth(*span) == 0
+
+    ids = instruments.by_symbol(market, "simulated")
+    market.execute(
+        "update ohlcv_15m set high = high * 2, close = close * 2 where instrument_id = %s and ts = %s",
+        (ids["XRPUSDT"].instrument_id, NOW - 8 * BAR),
+    )
+
+    assert update_breadth(*span) >= 1
+
+
+def test_stored_rows_pass_the_leak_check(market: Connection) -> None:
+    build_features(market, "simulated", SYMBOLS, "15m", NOW - timedelta(hours=6), NOW)
+
+    report = check_features(market, "simulated", SYMBOLS, "15m", 2, 7, NOW - timedelta(hours=6), NOW)
+
+    assert report.checked == 2 * len(SYMBOLS)
+    assert report.leaks == {}
+
+
+def test_hash_of_the_inputs_changes_with_a_candle_and_only_then(market: Connection) -> None:
+    def build() -> str:
+        return build_features(market, "simulated", SYMBOLS, "15m", NOW - BAR, NOW).inputs_hash
+
+    first = build()
+    assert build() == first
+
+    market.execute("update ohlcv_15m set volume = volume + 1 where ts = %s", (NOW - 3 * BAR,))
+
+    assert build() != first
