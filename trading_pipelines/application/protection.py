@@ -1,4 +1,4 @@
-"""Orders that only reduce a position: market exits and stops.
+"""Orders that only reduce a position: market exits, stops and targets.
 
 They follow the same path as entries (intent, sent, exchange) but ask neither the risk rules nor the kill switch:
 nothing may keep a position from being closed or protected.
@@ -11,6 +11,7 @@ from datetime import datetime
 from decimal import Decimal
 from enum import Enum, auto
 from typing import Any
+from uuid import UUID
 
 import psycopg
 
@@ -27,7 +28,6 @@ from trading_pipelines.domain.execution.orders import (
     OrderStatus,
     OrderType,
     client_order_id,
-    order_id_prefix,
 )
 from trading_pipelines.domain.execution.session import TradingSession
 from trading_pipelines.store.repositories import events, orders, positions
@@ -64,12 +64,27 @@ def close_position(
     position: OpenPosition,
     reason: str,
     as_of: datetime,
+    *,
+    quantity: Decimal | None = None,
+    trade_id: UUID | None = None,
 ) -> Sent:
-    """Close a position at the next price; nothing is sent while an exit is under way."""
+    """Close a position at the next price, or a part of it; nothing is sent for what is about to be closed already.
+
+    Parameters
+    ----------
+    quantity : Decimal, optional
+        Part to close, on the venue's step; all of it if left out. Stop and targets shrink with what is left.
+    trade_id : UUID, optional
+        Names the exit, so that a repeated call sends nothing; needed where a part is closed, for there a second exit
+        would not be noticed otherwise.
+    """
     with changing_orders(connection, session):
-        if orders.has_exit_under_way(connection, position.position_id):
+        left = position.quantity_open - orders.quantity_leaving(connection, position.position_id)
+        part = left if quantity is None else min(quantity, left)
+        name = None if trade_id is None else client_order_id(trade_id, Leg.EXIT)
+        if part <= 0 or (name is not None and orders.find(connection, name) is not None):
             return Sent.NOT_SENT
-        request = _request(connection, position, Leg.EXIT, OrderType.MARKET, None, as_of)
+        request = _request(connection, position, Leg.EXIT, OrderType.MARKET, None, as_of, part, name)
         _intend(connection, session, position, request, reason)
     return _place(connection, session, exchange, request)
 
@@ -88,13 +103,38 @@ def move_stop(
     """
     with changing_orders(connection, session):
         request = _request(connection, position, Leg.STOP, OrderType.STOP_MARKET, stop_price, as_of)
-        old = orders.working_stop(connection, position.position_id)
+        old = orders.working_exit(connection, position.position_id, Leg.STOP)
         _intend(connection, session, position, request, None)
     sent = _place(connection, session, exchange, request, None if old is None else old.client_order_id)
     if sent is Sent.PLACED:
         with changing_orders(connection, session):
             positions.set_protection(connection, position.position_id, position.quantity_open, stop_price)
     return sent
+
+
+def move_target(
+    connection: psycopg.Connection[Any],
+    session: TradingSession,
+    exchange: ExchangePort,
+    position: OpenPosition,
+    leg: Leg,
+    price: Decimal,
+    as_of: datetime,
+) -> Sent:
+    """Put a target at a price, in the place of the one that works; a new one closes what no other target does.
+
+    A target that has been filled, or for which nothing is left, is not sent.
+    """
+    with changing_orders(connection, session):
+        targets = orders.working_targets(connection, position.position_id)
+        old = targets.get(leg)
+        free = position.quantity_open - sum((t.remaining for t in targets.values()), Decimal(0))
+        part = free if old is None else old.remaining
+        if part <= 0:
+            return Sent.NOT_SENT
+        request = _request(connection, position, leg, OrderType.TAKE_PROFIT_MARKET, price, as_of, part)
+        _intend(connection, session, position, request, None)
+    return _place(connection, session, exchange, request, None if old is None else old.client_order_id)
 
 
 def ensure_protected(
@@ -108,10 +148,12 @@ def ensure_protected(
 
     `open_orders` may be older than the newest position, so the exchange is asked again before anyone is alarmed.
     """
-    if not _unprotected(connection, session, open_orders):
+    if not _unprotected(connection, session, open_orders, as_of):
         return 0
     held = {p.instrument_id for p in exchange.fetch_positions()}
-    bare = [p for p in _unprotected(connection, session, exchange.fetch_open_orders()) if p.instrument_id in held]
+    bare = [
+        p for p in _unprotected(connection, session, exchange.fetch_open_orders(), as_of) if p.instrument_id in held
+    ]
     for position in bare:
         _alarm(connection, session, position, as_of)
         stop = position.stop_price
@@ -128,10 +170,10 @@ def resolve_exit(
     order: StoredOrder,
     as_of: datetime,
 ) -> bool:
-    """Find out what became of an exit or stop whose attempt ended in the middle; True when that is known now.
+    """Find out what became of an exit, stop or target whose attempt ended in the middle; True when that is known now.
 
-    An exit that the exchange never saw is sent again. A stop is given up instead: the one before it is still in
-    force, and whoever moves or repairs stops computes a newer one.
+    An exit that the exchange never saw is sent again. A stop or target is given up instead: the one before it is still
+    in force, and whoever moves or repairs them computes a newer one.
     """
     name = order.client_order_id
     if order.status is not OrderStatus.INTENT:
@@ -172,21 +214,32 @@ def _alarm(
 
 
 def _unprotected(
-    connection: psycopg.Connection[Any], session: TradingSession, open_orders: Iterable[OrderReport]
+    connection: psycopg.Connection[Any], session: TradingSession, open_orders: Iterable[OrderReport], as_of: datetime
 ) -> list[OpenPosition]:
-    """Store how much of each position its own stops cover; the positions that they do not cover entirely."""
+    """Store how much of each position its own stops cover; the positions that they do not cover entirely.
+
+    A stop that is not stored counts for the position of its symbol: whoever placed it, it protects. One that waits
+    with an entry or addition belongs to no position yet.
+    """
     stops = [order for order in open_orders if order.leg is Leg.STOP]
     bare: list[OpenPosition] = []
     with changing_orders(connection, session):
+        owners = orders.positions_of(connection, [stop.client_order_id for stop in stops])
         for position in positions.open_positions(connection, session.session_id):
-            prefix = order_id_prefix(position.signal_id or position.position_id)
-            own = [stop for stop in stops if stop.client_order_id.startswith(prefix)]
-            covered = min(sum((stop.quantity for stop in own), Decimal(0)), position.quantity_open)
+            own = [
+                stop
+                for stop in stops
+                if stop.instrument_id == position.instrument_id
+                and owners.get(stop.client_order_id, position.position_id) == position.position_id
+            ]
+            stopped = sum((stop.quantity - stop.filled_quantity for stop in own), Decimal(0))
+            covered = min(stopped, position.quantity_open)
             price = own[-1].trigger_price if own else position.stop_price
             if (covered, price) != (position.quantity_protected, position.stop_price):
                 positions.set_protection(connection, position.position_id, covered, price)
             if covered < position.quantity_open and not position.exit_pending:
                 bare.append(replace(position, quantity_protected=covered))
+        positions.record_protection(connection, session.session_id, as_of)
     return bare
 
 
@@ -197,15 +250,19 @@ def _request(
     kind: OrderType,
     trigger_price: Decimal | None,
     as_of: datetime,
+    quantity: Decimal | None = None,
+    name: str | None = None,
 ) -> OrderRequest:
-    revision = orders.next_revision(connection, position.signal_id, position.position_id, leg)
+    if name is None:
+        revision = orders.next_revision(connection, position.trade, position.position_id, leg)
+        name = client_order_id(position.signal_id or position.position_id, leg, revision)
     return OrderRequest(
-        client_order_id=client_order_id(position.signal_id or position.position_id, leg, revision),
+        client_order_id=name,
         instrument_id=position.instrument_id,
         leg=leg,
         side=position.side.exit_side,
         type=kind,
-        quantity=position.quantity_open,
+        quantity=position.quantity_open if quantity is None else quantity,
         reduce_only=True,
         requested_at=as_of,
         trigger_price=trigger_price,
@@ -263,7 +320,7 @@ def _note_refusal(
 ) -> None:
     name, at = request.client_order_id, request.requested_at
     with changing_orders(connection, session):
-        orders.set_status(connection, [name], OrderStatus.REJECTED, at, str(refusal))
+        orders.set_status(connection, [name], OrderStatus.REJECTED, at, str(refusal), refusal.code)
         events.append(
             connection,
             at,

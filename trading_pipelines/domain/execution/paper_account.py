@@ -18,6 +18,8 @@ from trading_pipelines.domain.engine.lifecycle import (
     EventKind,
     LifecycleEvent,
     PositionState,
+    add_to_position,
+    gap_at_open,
     open_position,
     step_bar,
     step_inside,
@@ -223,12 +225,24 @@ class PaperAccount:
         self, position: PaperPosition, entry: PaperOrder, event: MarketEvent, liquidity: Liquidity
     ) -> None:
         """What is due at the open for what is open, then the addition, then the rest of the event for all of it."""
-        at_open = MarketEvent.tick(event.instrument_id, event.ts_open, event.open, event.funding)
-        self._step(position, at_open, liquidity)
-        if position.quantity == 0 or not entry.is_working:
-            return
-        self._add(position, entry, event, liquidity)
-        self._step(position, replace(event, funding=()), liquidity)
+        at = event.ts_open
+        due = [f for f in event.funding if position.funded_to < f.ts <= at]
+        price = sum(f.rate * _mark_of(f, event) for f in due)
+        leaving = self._at_market(position, at)
+        state, happened = gap_at_open(self.state_of(position, at), event.open, price, self.params)
+        self._book_funding(position, due, event, -sum(w.pnl for w in happened if w.kind is EventKind.FUNDING))
+        if leaving:
+            self._fill_at_market(position, leaving, event, liquidity)
+            if position.quantity > 0:
+                state, happened = gap_at_open(self.state_of(position, at), event.open, 0.0, self.params)
+        if position.quantity > 0:
+            self._book_exits(position, [w for w in happened if w.kind in _FILL_KINDS], state, at, liquidity)
+        if position.quantity > 0 and not leaving:
+            quantity = self._take(liquidity, entry, entry.remaining)
+            if quantity > 0:
+                self._add(position, entry, quantity, event, liquidity)
+        if position.quantity > 0:
+            self._let_pass(position, event, liquidity)
 
     def _enter(self, entry: PaperOrder, event: MarketEvent, liquidity: Liquidity) -> None:
         """Rule 4, then rules 5 and 6 for what it opened."""
@@ -239,10 +253,9 @@ class PaperAccount:
         self._fit(exits, entry.quantity, quantity, event.ts_open)
         side = PositionSide.LONG if entry.side is OrderSide.BUY else PositionSide.SHORT
         leverage = entry.leverage or exact(self.params.leverage)
-        costs = self._costs(entry)
         stop, targets, quantities = _levels({o.leg: o for o in exits}, side)
         state, happened = open_position(
-            side, float(quantity), event.open, stop, targets, quantities, costs, float(leverage)
+            side, float(quantity), event.open, stop, targets, quantities, self._costs(entry), float(leverage)
         )
         position = PaperPosition(
             instrument_id=entry.instrument_id,
@@ -264,37 +277,43 @@ class PaperAccount:
             self._open(held, event.ts_open)
         self.cash -= position.margin
         self._fill(entry, happened[0], position, quantity, event.ts_open, entry.remaining - quantity)
-        if state.is_open:
-            state, inside = step_inside(state, event.open, event.high, event.low, costs)
-            happened += inside
         self._book_exits(position, happened[1:], state, event.ts_open, liquidity)
+        if position.quantity > 0:
+            self._let_pass(position, event, liquidity)
 
-    def _add(self, position: PaperPosition, entry: PaperOrder, event: MarketEvent, liquidity: Liquidity) -> None:
+    def _add(
+        self, position: PaperPosition, entry: PaperOrder, quantity: Decimal, event: MarketEvent, liquidity: Liquidity
+    ) -> None:
         """Enlarge a position at the open; its exits grow with it in the same moment."""
-        quantity = self._take(liquidity, entry, entry.remaining)
-        if quantity == 0:
-            return
         at, before, bound = event.ts_open, position.quantity, position.margin
-        part, happened = open_position(
-            position.side,
+        if entry.leg is Leg.ADD:
+            self._take_over_exits(position, entry, at)
+        held = self.state_of(position, at)
+        state, happened = add_to_position(
+            held,
             float(quantity),
             event.open,
-            _unreachable(position.side),
-            _NO_TARGETS,
-            _NO_TARGETS,
+            held.stop_price,
             self._costs(entry),
+            float(self.markets[position.instrument_id].quantity_step),
             float(position.leverage),
         )
-        position.entry_price = average_price(before, position.entry_price, quantity, exact(part.entry_price))
+        position.entry_price = exact(state.entry_price)
+        position.entry_margin = money(state.entry_margin)
+        position.liquidation_price = exact(state.liquidation_price)
         position.quantity = position.quantity_initial = before + quantity
-        position.entry_margin = bound + money(part.entry_margin)
-        position.liquidation_price = self._liquidation_price(position)
         self.cash -= position.margin - bound
         self.changes.positions.add(position.instrument_id)
         self._fill(entry, happened[0], position, quantity, at, entry.remaining - quantity)
-        if entry.leg is Leg.ADD:
-            self._take_over_exits(position, entry, at)
         self._fit(self._exits(position), before, position.quantity, at)
+        self._book_exits(position, happened[1:], state, at, liquidity)
+
+    def _let_pass(self, position: PaperPosition, event: MarketEvent, liquidity: Liquidity) -> None:
+        """Rules 5 and 6 for what is open after the open."""
+        state, happened = step_inside(
+            self.state_of(position, event.ts_open), event.open, event.high, event.low, self.params
+        )
+        self._book_exits(position, happened, state, event.ts_open, liquidity)
 
     def state_of(self, position: PaperPosition, at: datetime) -> PositionState:
         """A position and its exits as the life cycle takes them; what is not in force by `at` does not count.
@@ -446,16 +465,23 @@ class PaperAccount:
                 self._cancel(order, at, "nothing left to close")
 
     def _take_over_exits(self, position: PaperPosition, addition: PaperOrder, at: datetime) -> None:
-        """Let the exits that came with an addition take the place of those that work; a stop never moves back."""
+        """Let the exits that came with an addition take the place of those that work, at its first fill.
+
+        A stop never moves back, and a target that was filled meanwhile does not come back.
+        """
+        working = {o.leg: o for o in self._exits(position) if o.trigger_price is not None and not o.is_triggered}
         for held in self._of_bracket(addition.client_order_id):
             if held is addition or held.status is not PaperOrderStatus.HELD:
                 continue
-            for old in self._exits(position):
-                if old.leg is held.leg and not old.is_triggered:
-                    if held.leg is Leg.STOP and held.trigger_price is not None and old.trigger_price is not None:
-                        best = max if position.side is PositionSide.LONG else min
-                        held.trigger_price = best(held.trigger_price, old.trigger_price)
-                    self._cancel(old, at, f"replaced by {held.client_order_id}")
+            old = working.get(held.leg)
+            if held.leg in TARGETS and old is None and (position.tp1_filled or working.keys() & set(TARGETS)):
+                self._cancel(held, at, "its target was filled")
+                continue
+            if old is not None:
+                if held.leg is Leg.STOP and held.trigger_price is not None and old.trigger_price is not None:
+                    better = max if position.side is PositionSide.LONG else min
+                    held.trigger_price = better(held.trigger_price, old.trigger_price)
+                self._cancel(old, at, f"replaced by {held.client_order_id}")
             held.bracket_id = position.bracket_id
             self._open(held, at)
 
@@ -626,10 +652,6 @@ class PaperAccount:
         notional = quantity * self._mark(instrument_id) * (1 + exact(self.params.slippage_rate))
         return notional / (leverage or exact(self.params.leverage)) + notional * exact(self.params.taker_fee_rate)
 
-    def _liquidation_price(self, position: PaperPosition) -> Decimal:
-        distance = 1.0 / float(position.leverage) - self.params.maintenance_margin_rate
-        return exact(float(position.entry_price) * (1.0 - position.side.sign * distance))
-
     # Refusals
 
     def _check_opening(self, request: OrderRequest, instrument: Instrument) -> None:
@@ -651,11 +673,6 @@ class PaperAccount:
         position = self.positions.get(request.instrument_id)
         working = [] if position is None else self._exits(position)
         return paper_rules.check_exit(request, instrument, position, working)
-
-
-def average_price(quantity: Decimal, price: Decimal, added: Decimal, added_price: Decimal) -> Decimal:
-    """Entry price of a position after an addition, weighted by quantity."""
-    return exact(float((quantity * price + added * added_price) / (quantity + added)))
 
 
 def _leaving(position: PaperPosition, quantity: Decimal) -> PositionState:

@@ -51,8 +51,8 @@ def insert_fill(
     return (
         connection.execute(
             "insert into fills (fill_id, client_order_id, session_id, position_id, instrument_id, ts, kind, side, "
-            "quantity, price, reference_price, fee, realised_pnl, sequence) "
-            "values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict (fill_id) do nothing",
+            "quantity, price, reference_price, fee, realised_pnl, sequence, source) "
+            "values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict (fill_id) do nothing",
             (
                 fill.fill_id,
                 client_order_id,
@@ -68,6 +68,7 @@ def insert_fill(
                 fill.fee,
                 fill.realised_pnl,
                 fill.sequence,
+                fill.source,
             ),
         ).rowcount
         == 1

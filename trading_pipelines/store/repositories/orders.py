@@ -27,9 +27,10 @@ from trading_pipelines.domain.signals.lifecycle import SignalStatus
 
 @dataclass(frozen=True)
 class StoredOrder:
-    """One row of `orders`."""
+    """One row of `orders`; `trade` is what the ids of all orders of one trade begin with."""
 
     client_order_id: str
+    trade: str
     signal_id: UUID | None
     position_id: UUID | None
     instrument_id: int
@@ -45,6 +46,11 @@ class StoredOrder:
     filled_quantity: Decimal
     created_at: datetime
     sent_at: datetime | None
+
+    @property
+    def remaining(self) -> Decimal:
+        """What may still fill."""
+        return self.quantity - self.filled_quantity
 
     def request(self, at: datetime, leverage: Decimal | None = None) -> OrderRequest:
         """The order as it is sent at `at`."""
@@ -81,7 +87,7 @@ class SignalOrder:
 
 
 _COLUMNS = (
-    "client_order_id, signal_id, position_id, instrument_id, leg, revision, side, type, reduce_only, quantity, "
+    "client_order_id, trade, signal_id, position_id, instrument_id, leg, revision, side, type, reduce_only, quantity, "
     "trigger_price, requested_price, status, filled_quantity, created_at, sent_at"
 )
 _SIGNAL_COLUMNS = """
@@ -210,22 +216,25 @@ def set_status(
     status: OrderStatus,
     at: datetime,
     reason: str | None = None,
+    code: str | None = None,
 ) -> int:
-    """Move those of the orders that may legally become `status`; how many did."""
+    """Move those of the orders that may legally become `status`; how many did. `code` is why the exchange refused."""
     sources = [before for before, after in TRANSITIONS if after is status]
     return connection.execute(
-        "update orders set status = %s, status_reason = coalesce(%s, status_reason), updated_at = %s, "
+        "update orders set status = %s, status_reason = coalesce(%s, status_reason), "
+        "reject_code = coalesce(%s, reject_code), updated_at = %s, "
         "sent_at = case when %s = 'SENT' then %s else sent_at end "
         "where client_order_id = any(%s) and status = any(%s)",
-        (status, reason, at, status, at, list(client_order_ids), sources),
+        (status, reason, code, at, status, at, list(client_order_ids), sources),
     ).rowcount
 
 
 def apply_report(connection: psycopg.Connection[Any], report: OrderReport) -> bool:
     """Take over what the exchange says about an order; True when that changed something.
 
-    The stored quantity follows the exchange's, because the stop shrinks with its position. A report that would
-    lead backwards is older than what is stored and is left out.
+    The stored quantity follows the exchange's, because exits have the size of what is open, and so does the price of a
+    stop that an addition did not let move back. A report that would lead backwards is older than what is stored and is
+    left out.
     """
     sources = [before for before, after in TRANSITIONS if after is report.status] + [report.status]
     return (
@@ -234,10 +243,12 @@ def apply_report(connection: psycopg.Connection[Any], report: OrderReport) -> bo
             update orders set status = %(status)s, status_reason = coalesce(%(reason)s, status_reason),
                 exchange_order_id = %(exchange_order_id)s, quantity = %(quantity)s,
                 filled_quantity = %(filled_quantity)s, average_price = %(average_price)s, fee = %(fee)s,
-                updated_at = %(updated_at)s
+                trigger_price = coalesce(%(trigger_price)s, trigger_price), updated_at = %(updated_at)s
             where client_order_id = %(client_order_id)s and status = any(%(sources)s)
-              and (status, exchange_order_id, quantity, filled_quantity)
-                  is distinct from (%(status)s, %(exchange_order_id)s, %(quantity)s, %(filled_quantity)s)
+              and filled_quantity <= %(filled_quantity)s
+              and (status, exchange_order_id, quantity, filled_quantity, trigger_price)
+                  is distinct from (%(status)s, %(exchange_order_id)s, %(quantity)s, %(filled_quantity)s,
+                                    coalesce(%(trigger_price)s, trigger_price))
             """,
             {**vars(report), "sources": sources},
         ).rowcount
@@ -267,58 +278,85 @@ def working(connection: psycopg.Connection[Any], session_id: UUID) -> list[Store
 
 
 def entries_under_way(connection: psycopg.Connection[Any], session_id: UUID) -> list[StoredOrder]:
-    """Entries that have not filled and still may."""
+    """Entries and additions that have not filled entirely and still may."""
     return _select(
         connection,
-        "session_id = %s and status in ('INTENT', 'SENT', 'UNKNOWN', 'ACCEPTED', 'PARTIALLY_FILLED') and leg = 'ENTRY'",
+        "session_id = %s and status in ('INTENT', 'SENT', 'UNKNOWN', 'ACCEPTED', 'PARTIALLY_FILLED') "
+        "and leg in ('ENTRY', 'ADD')",
         (session_id,),
     )
 
 
-def working_stop(connection: psycopg.Connection[Any], position_id: UUID) -> StoredOrder | None:
-    """The newest stop of a position that the exchange holds."""
+def working_exit(connection: psycopg.Connection[Any], position_id: UUID, leg: Leg) -> StoredOrder | None:
+    """The newest order of a leg that the exchange holds for a position."""
     found = _select(
-        connection, "position_id = %s and leg = 'STOP' and status in ('ACCEPTED', 'PARTIALLY_FILLED')", (position_id,)
+        connection, "position_id = %s and leg = %s and status in ('ACCEPTED', 'PARTIALLY_FILLED')", (position_id, leg)
     )
     return found[-1] if found else None
 
 
-def first_stop_price(connection: psycopg.Connection[Any], signal_id: UUID) -> Decimal | None:
-    """The stop that a signal's entry was sent with."""
+def working_targets(connection: psycopg.Connection[Any], position_id: UUID) -> dict[Leg, StoredOrder]:
+    """The targets of a position that the exchange holds."""
+    found = _select(
+        connection,
+        "position_id = %s and leg in ('TP1', 'TP2', 'TP3') and status in ('ACCEPTED', 'PARTIALLY_FILLED')",
+        (position_id,),
+    )
+    return {order.leg: order for order in found}
+
+
+def positions_of(connection: psycopg.Connection[Any], client_order_ids: Collection[str]) -> dict[str, UUID | None]:
+    """The position that each stored order belongs to; orders that are not stored are not in it."""
+    rows = connection.execute(
+        "select client_order_id, position_id from orders where client_order_id = any(%s)", (list(client_order_ids),)
+    )
+    return dict(rows.fetchall())
+
+
+def first_stop_price(connection: psycopg.Connection[Any], trade: str) -> Decimal | None:
+    """The stop that a trade's entry was sent with."""
     row = connection.execute(
-        "select trigger_price from orders where signal_id = %s and leg = 'STOP' order by revision limit 1",
-        (signal_id,),
+        "select trigger_price from orders where trade = %s and leg = 'STOP' order by revision limit 1", (trade,)
     ).fetchone()
     return None if row is None else row[0]
 
 
-def has_exit_under_way(connection: psycopg.Connection[Any], position_id: UUID) -> bool:
-    """Whether a market exit of the position may still fill."""
-    return bool(
-        _select(
-            connection,
-            "position_id = %s and leg = 'EXIT' "
-            "and status in ('INTENT', 'SENT', 'UNKNOWN', 'ACCEPTED', 'PARTIALLY_FILLED')",
-            (position_id,),
-        )
+def quantity_leaving(connection: psycopg.Connection[Any], position_id: UUID) -> Decimal:
+    """What market exits of a position may still close."""
+    under_way = _select(
+        connection,
+        "position_id = %s and leg = 'EXIT' and status in ('INTENT', 'SENT', 'UNKNOWN', 'ACCEPTED', 'PARTIALLY_FILLED')",
+        (position_id,),
     )
+    return sum((order.remaining for order in under_way), Decimal(0))
 
 
-def next_revision(connection: psycopg.Connection[Any], signal_id: UUID | None, position_id: UUID, leg: Leg) -> int:
-    """The first revision of a leg that neither the signal nor the position has used."""
+def next_revision(connection: psycopg.Connection[Any], trade: str, position_id: UUID, leg: Leg) -> int:
+    """The first revision of a leg that neither the trade nor the position has used."""
     row = connection.execute(
-        "select coalesce(max(revision) + 1, 0) from orders where (signal_id = %s or position_id = %s) and leg = %s",
-        (signal_id, position_id, leg),
+        "select coalesce(max(revision) + 1, 0) from orders where (trade = %s or position_id = %s) and leg = %s",
+        (trade, position_id, leg),
     ).fetchone()
     return 0 if row is None else row[0]
 
 
-def assign_position(connection: psycopg.Connection[Any], signal_id: UUID, position_id: UUID) -> None:
-    """Name the position that the orders of a signal have opened."""
+def assign_position(connection: psycopg.Connection[Any], trade: str, position_id: UUID) -> None:
+    """Name the position that the orders of a trade have opened or enlarged."""
     connection.execute(
-        "update orders set position_id = %s where signal_id = %s and position_id is distinct from %s",
-        (position_id, signal_id, position_id),
+        "update orders set position_id = %s where trade = %s and position_id is distinct from %s",
+        (position_id, trade, position_id),
     )
+
+
+def executed_signals(connection: psycopg.Connection[Any], position_id: UUID) -> list[UUID]:
+    """The signals whose orders opened or enlarged a position and that have not ended."""
+    rows = connection.execute(
+        "select s.signal_id from signals s where s.status = 'EXECUTED' and (s.signal_id = (select signal_id from "
+        "positions where position_id = %s) or s.signal_id in (select signal_id from orders where position_id = %s)) "
+        "order by s.created_at",
+        (position_id, position_id),
+    )
+    return [row[0] for row in rows]
 
 
 def _select(connection: psycopg.Connection[Any], where: LiteralString, parameters: Sequence[Any]) -> list[StoredOrder]:

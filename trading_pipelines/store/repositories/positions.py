@@ -10,7 +10,7 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import kwargs_row
 
-from trading_pipelines.domain.execution.orders import PositionSide
+from trading_pipelines.domain.execution.orders import PositionSide, trade_of
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,10 @@ class NewPosition:
 
 @dataclass(frozen=True)
 class OpenPosition:
-    """An open position with what managing it needs; `target_filled` says that its stop trails."""
+    """An open position with what managing it needs.
+
+    `target_filled` says that its stop trails, `exit_pending` that exits for all that is open are under way.
+    """
 
     position_id: UUID
     instrument_id: int
@@ -50,10 +53,17 @@ class OpenPosition:
     initial_stop_price: Decimal | None
     liquidation_price: Decimal
     mark_price: Decimal
+    leverage: Decimal
     price_step: Decimal
+    quantity_step: Decimal
     opened_at: datetime
     target_filled: bool
     exit_pending: bool
+
+    @property
+    def trade(self) -> str:
+        """What the client order ids of its orders begin with, unless an addition brought them."""
+        return trade_of(self.signal_id or self.position_id)
 
     @property
     def margin(self) -> Decimal:
@@ -141,6 +151,11 @@ def set_protection(
     )
 
 
+def record_protection(connection: psycopg.Connection[Any], session_id: UUID, at: datetime) -> None:
+    """Note for every open position how much of it is protected now; the same answer again extends its row."""
+    connection.execute(_RECORD_PROTECTION, {"session": session_id, "at": at})
+
+
 def mark(connection: psycopg.Connection[Any], session_id: UUID, prices: Mapping[int, float], at: datetime) -> None:
     """Value the open positions of a session at prices by instrument id."""
     connection.execute(
@@ -163,14 +178,36 @@ def _open_position(**row: Any) -> OpenPosition:
 _OPEN = """
     select p.position_id, p.instrument_id, i.symbol, p.signal_id, p.side, p.quantity_initial, p.quantity_open,
            p.quantity_protected, p.entry_price, p.entry_margin, p.stop_price, p.initial_stop_price,
-           p.liquidation_price, p.mark_price, i.price_step, p.opened_at,
+           p.liquidation_price, p.mark_price, p.leverage, i.price_step, i.quantity_step, p.opened_at,
            exists (select from fills f where f.session_id = p.session_id and f.position_id = p.position_id
                    and f.kind in ('TP1', 'TP2', 'TP3')) as target_filled,
-           exists (select from orders o where o.position_id = p.position_id and o.leg = 'EXIT'
-                   and o.status in ('INTENT', 'SENT', 'UNKNOWN', 'ACCEPTED', 'PARTIALLY_FILLED')) as exit_pending
+           p.quantity_open <= (
+               select coalesce(sum(o.quantity - o.filled_quantity), 0) from orders o
+               where o.position_id = p.position_id and o.leg = 'EXIT'
+                 and o.status in ('INTENT', 'SENT', 'UNKNOWN', 'ACCEPTED', 'PARTIALLY_FILLED')) as exit_pending
     from positions p join instruments i using (instrument_id)
     where p.session_id = %s and p.status = 'OPEN'
     order by i.symbol
+"""
+_RECORD_PROTECTION = """
+    with looked as (
+        select position_id, session_id, quantity_open, quantity_protected
+        from positions where session_id = %(session)s and status = 'OPEN'
+    ), newest as (
+        select l.*, c.since, (c.quantity_open, c.quantity_protected) = (l.quantity_open, l.quantity_protected) as same
+        from looked l left join lateral (
+            select * from protection_checks c where c.position_id = l.position_id order by since desc limit 1) c on true
+    ), extended as (
+        update protection_checks c set until = greatest(c.until, %(at)s), looks = c.looks + 1
+        from newest n where c.position_id = n.position_id and c.since = n.since and n.same
+    )
+    insert into protection_checks (position_id, session_id, since, until, quantity_open, quantity_protected)
+    select position_id, session_id, %(at)s, %(at)s, quantity_open, quantity_protected
+    from newest where same is not true
+    on conflict (position_id, since) do update
+    set looks = protection_checks.looks + 1,
+        quantity_open = greatest(protection_checks.quantity_open, excluded.quantity_open),
+        quantity_protected = least(protection_checks.quantity_protected, excluded.quantity_protected)
 """
 _REFRESH = """
     with book as (
@@ -182,8 +219,17 @@ _REFRESH = """
                max(ts) as last_ts,
                (array_agg(kind order by sequence desc, ts desc))[1] as last_kind,
                (array_agg(client_order_id order by sequence desc, ts desc))[1] as last_order,
+               count(*) filter (where kind = 'ENTRY') as entries,
+               max(sequence) filter (where kind = 'ENTRY') as last_entry,
                coalesce(bool_or(kind in ('TP1', 'TP2', 'TP3')), false) as target_filled
         from fills where position_id = %(position)s
+    ), basis as (
+        -- What was paid for what the last entry left open: a close takes its share at the entry price of its time.
+        select sum(case when f.kind = 'ENTRY' then f.quantity * f.price
+                        else case p.side when 'LONG' then 1 else -1 end * f.realised_pnl - f.quantity * f.price end)
+               / nullif(sum(case when f.kind = 'ENTRY' then f.quantity else -f.quantity end), 0) as price
+        from fills f join positions p using (position_id), book b
+        where f.position_id = %(position)s and f.sequence <= b.last_entry
     ), paid_funding as (
         select coalesce(sum(amount), 0) as amount from funding_payments where position_id = %(position)s
     ), moved as (
@@ -191,10 +237,13 @@ _REFRESH = """
         set quantity_initial = b.bought,
             quantity_open = b.bought - b.closed,
             quantity_protected = least(p.quantity_protected, b.bought - b.closed),
-            entry_price = b.paid / b.bought,
+            entry_price = e.price,
+            entry_margin = case when b.entries > 1 then e.price * b.bought / p.leverage else p.entry_margin end,
+            liquidation_price = case when e.price = p.entry_price then p.liquidation_price
+                                     else p.liquidation_price * e.price / p.entry_price end,
             realised_pnl = b.realised, fees = b.fees, slippage = b.slippage, funding = f.amount,
             unrealised_pnl = case p.side when 'LONG' then 1 else -1 end * (b.bought - b.closed)
-                             * (p.mark_price - b.paid / b.bought),
+                             * (p.mark_price - e.price),
             status = case when b.closed >= b.bought then 'CLOSED' else 'OPEN' end,
             closed_at = case when b.closed >= b.bought then b.last_ts end,
             close_reason = case
@@ -204,7 +253,9 @@ _REFRESH = """
                     (select status_reason from orders where client_order_id = b.last_order), b.last_kind)
                 else b.last_kind end,
             updated_at = %(at)s
-        from book b, paid_funding f
+        from book b, paid_funding f,
+             lateral (select case when b.entries = 1 then b.paid / b.bought
+                                  else coalesce((select price from basis), b.paid / b.bought) end as price) e
         where p.position_id = %(position)s
         returning p.signal_id, p.instrument_id, p.status, b.last_kind
     )
