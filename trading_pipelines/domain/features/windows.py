@@ -120,8 +120,9 @@ def _sum(values: Floats, period: int) -> Floats:
             windows = min(_AT_ONCE, bars - first)
             total = np.zeros(windows)
             for k in range(first - period + 1, first + 1):
+                part = values[row, k : k + windows]
                 for j in range(windows):
-                    total[j] += values[row, k + j]
+                    total[j] += part[j]
             result[row, first : first + windows] = total
     return result
 
@@ -163,9 +164,11 @@ def _covariance(a: Floats, b: Floats, period: int) -> Floats:
         for first in range(period - 1, bars, _AT_ONCE):
             windows = min(_AT_ONCE, bars - first)
             sum_a, sum_b, product = np.zeros(windows), np.zeros(windows), np.zeros(windows)
+            pivot_a, pivot_b = a[row, first : first + windows], b[row, first : first + windows]
             for k in range(first - period + 1, first + 1):
+                part_a, part_b = a[row, k : k + windows], b[row, k : k + windows]
                 for j in range(windows):
-                    x, y = a[row, k + j] - a[row, first + j], b[row, k + j] - b[row, first + j]
+                    x, y = part_a[j] - pivot_a[j], part_b[j] - pivot_b[j]
                     sum_a[j] += x
                     sum_b[j] += y
                     product[j] += x * y
