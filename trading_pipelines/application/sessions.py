@@ -63,6 +63,21 @@ def live_sessions(connection: psycopg.Connection[Any], settings: Settings) -> li
     return sorted(served, key=lambda session: (session.session_id != default.session_id, session.name))
 
 
+def find_session(connection: psycopg.Connection[Any], name: str) -> TradingSession:
+    """The session of that name.
+
+    Raises
+    ------
+    UserError
+        There is none.
+    """
+    session = sessions.find(connection, name)
+    connection.commit()
+    if session is None:
+        raise UserError(f"there is no session {name!r}: `trading session list` shows those that there are")
+    return session
+
+
 def create_session(
     connection: psycopg.Connection[Any], settings: Settings, name: str, *, start: bool = False, **changes: Any
 ) -> TradingSession:
@@ -185,6 +200,7 @@ def new_session(
         start_capital=Decimal(repr(settings.session.capital)),
         policy=settings.signals,
         execution=settings.execution,
+        venue=settings.paper,
         limits=settings.risk,
         strategies=settings.session.strategies,
         strategy_params=settings.session.strategy_params,

@@ -9,7 +9,18 @@ from typing import Annotated
 
 import typer
 
-from trading_pipelines.cli import database, explain, kill, market_data, models, platform, replay, status
+from trading_pipelines.cli import (
+    database,
+    explain,
+    kill,
+    market_data,
+    models,
+    platform,
+    replay,
+    session,
+    status,
+    trade,
+)
 from trading_pipelines.cli.failures import show_tracebacks
 
 app = typer.Typer(
@@ -25,6 +36,8 @@ app.command("train")(models.train)
 app.command("replay")(replay.replay)
 app.command("explain")(explain.explain)
 app.add_typer(kill.app, name="kill")
+app.add_typer(session.app, name="session")
+app.add_typer(trade.app, name="trade")
 app.add_typer(database.app, name="db")
 app.command("service")(platform.service)
 app.command("env")(platform.env)

@@ -9,9 +9,12 @@ from trading_pipelines.cli.context import Json, prepare
 from trading_pipelines.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
 
     from trading_pipelines.settings import Settings
+    from trading_pipelines.store.read_models.sessions import SessionSummary
 
 STALE_AFTER_S = 30.0
 """A service without a heartbeat for so long is taken for dead."""
@@ -47,6 +50,7 @@ def _database(settings: "Settings") -> dict[str, Any]:
     from trading_pipelines.store.migrate import pending
     from trading_pipelines.store.read_models.sessions import list_sessions
     from trading_pipelines.store.read_models.status import newest_candles, platform_status, source_status
+    from trading_pipelines.store.read_models.watch import account_truth, last_drill
 
     try:
         url = resolve_url(settings)
@@ -55,19 +59,32 @@ def _database(settings: "Settings") -> dict[str, Any]:
             return {"database": {"running": True, "pending_migrations": missing}}
         with connect(url, application_name="status") as connection:
             state = platform_status(connection)
+            drill = last_drill(connection)
+            sessions = list_sessions(connection)
+            truths = {s.name: account_truth(connection, s.session_id) for s in sessions if s.mode != "replay"}
             return {
                 "database": {"running": True, "pending_migrations": []},
                 "kill_switch": {"engaged": state.kill_engaged, "reason": state.kill_reason},
+                "kill_drill": None if drill is None else vars(drill),
+                "refused": {
+                    name: truth.reason
+                    for name, truth in truths.items()
+                    if truth is not None and not truth.allowed and _is_live(sessions, name)
+                },
                 "services": _records(state.services, "service", "age_seconds", "started_at"),
                 "candles": _freshness(newest_candles(connection)),
                 "problems": _problems(source_status(connection)),
                 "sessions": [
                     {"name": s.name, "mode": s.mode, "status": s.status, "exchange": s.exchange, "clock": s.clock}
-                    for s in list_sessions(connection)
+                    for s in sessions
                 ],
             }
     except (UserError, psycopg.Error) as error:
         return {"database": {"running": False, "reason": str(error).strip()}}
+
+
+def _is_live(sessions: "Sequence[SessionSummary]", name: str) -> bool:
+    return any(session.name == name and session.status != "STOPPED" for session in sessions)
 
 
 def _records(frame: "pd.DataFrame", *columns: str) -> list[dict[str, Any]]:
@@ -110,6 +127,14 @@ def _show(found: dict[str, Any]) -> None:
         return
     switch = found["kill_switch"]
     typer.echo(f"kill       {'ENGAGED: ' + switch['reason'] if switch['engaged'] else 'released'}")
+    drill = found["kill_drill"]
+    if drill is not None:
+        flat = "" if drill["flat_ms"] is None else f", flat after {drill['flat_ms']:,.0f} ms"
+        typer.echo(
+            f"drill      {drill['outcome'].lower()} {drill['started_at']:%Y-%m-%d %H:%M} UTC{flat}{drill['reason']}"
+        )
+    for name, reason in found["refused"].items():
+        typer.echo(f"{name:<10} trades nothing new: {reason}")
     services = [
         (s["service"], "alive" if s["age_seconds"] < STALE_AFTER_S else "silent", s["age_seconds"])
         for s in found["services"]

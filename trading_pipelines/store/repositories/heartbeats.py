@@ -24,3 +24,9 @@ def beat(
         """,
         (service, at, started_at, Jsonb(dict(detail))),
     )
+
+
+def last_beat(connection: psycopg.Connection[Any], service: str) -> datetime | None:
+    """When a service last said that it is alive, None if it never did."""
+    row = connection.execute("select ts from heartbeats where service = %s", (service,)).fetchone()
+    return None if row is None else row[0]

@@ -88,6 +88,15 @@ def find(connection: psycopg.Connection[Any], instruction_id: UUID) -> Instructi
         ).fetchone()
 
 
+def find_by_key(connection: psycopg.Connection[Any], session_id: UUID, key: str) -> Instruction | None:
+    """The instruction that was given under an idempotency key."""
+    with connection.cursor(row_factory=kwargs_row(_instruction)) as cursor:
+        return cursor.execute(
+            f"select {_COLUMNS} from manual_instructions where session_id = %s and idempotency_key = %s",
+            (session_id, key),
+        ).fetchone()
+
+
 def pending(connection: psycopg.Connection[Any], session_id: UUID) -> list[Instruction]:
     """What nobody has carried out yet, oldest first."""
     with connection.cursor(row_factory=kwargs_row(_instruction)) as cursor:
