@@ -15,6 +15,7 @@ from trading_pipelines.defs.features import assets as feature_assets
 from trading_pipelines.defs.features import checks as feature_checks
 from trading_pipelines.defs.market_data import assets as market_data_assets
 from trading_pipelines.defs.market_data import checks as market_data_checks
+from trading_pipelines.defs.market_data.corrections import corrections_job, corrections_schedule
 from trading_pipelines.defs.market_data.jobs import candles_job, market_data_job
 from trading_pipelines.defs.market_data.retention import retention_job, retention_schedule
 from trading_pipelines.defs.market_data.schedules import (
@@ -65,6 +66,7 @@ defs = dg.Definitions(
         signal_execution_job,
         maintenance_job,
         retention_job,
+        corrections_job,
         kill_drill_job,
     ],
     schedules=[
@@ -77,6 +79,7 @@ defs = dg.Definitions(
         signal_execution_schedule,
         maintenance_schedule,
         retention_schedule,
+        corrections_schedule,
         kill_drill_schedule,
     ],
     sensors=[signal_emission_sensor, signal_execution_sensor, orphaned_run_sensor, record_run_failure],

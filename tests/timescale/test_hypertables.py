@@ -148,6 +148,16 @@ def test_correction_of_a_compressed_candle_is_an_ordinary_upsert(connection: Con
     assert found == [(12345.0,)]
 
 
+def test_corrected_candle_leaves_its_former_version_behind(connection: Connection, stored: pd.DataFrame) -> None:
+    former = stored.iloc[-50]
+    ts = former["ts"].to_pydatetime()
+    connection.execute("update ohlcv_5m set volume = 77 where instrument_id = 2 and ts = %s", (ts,))
+    kept = connection.execute(
+        "select volume from ohlcv_revisions where instrument_id = 2 and timeframe = '5m' and ts = %s", (ts,)
+    ).fetchall()
+    assert kept == [(former["volume"],)]
+
+
 def test_retention_drops_whole_chunks_and_forgets_their_coverage(connection: Connection, stored: pd.DataFrame) -> None:
     cutoff = START + timedelta(days=20)
     dropped = retention.forget(connection, M5, cutoff)
