@@ -33,7 +33,7 @@ class ClosedPosition:
     realised_pnl : float
         Price result before fees and funding, slippage included.
     initial_risk : float
-        Quantity times the distance from entry to the first stop.
+        Quantity times the distance from the reference price (close of the decision bar) to the first stop.
     """
 
     opened_at: datetime
