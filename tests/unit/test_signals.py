@@ -30,6 +30,8 @@ GOOD = Proposals(
     asks_model=np.array([True]),
     model_as_of=np.array([NOW - 3 * DAY]),
     measures_volatility=np.array([True]),
+    anomaly=np.array([0.3]),
+    measures_anomaly=np.array([True]),
 )
 
 
@@ -66,6 +68,8 @@ def test_sound_proposal_passes_every_gate() -> None:
         (changed(closed_at=NOW - 241 * MINUTE), "bar_age_minutes"),
         (changed(atr_ratio=3.01), "atr_ratio"),
         (changed(atr_ratio=math.nan), "atr_ratio"),
+        (changed(anomaly=1.01), "anomaly"),
+        (changed(anomaly=math.nan), "anomaly"),
         (changed(confidence=0.51), "confidence"),
         (changed(atr=0.5), "net_profit"),
         (changed(probability=0.01), "expected_value"),
@@ -99,8 +103,9 @@ def test_gate_that_is_turned_off_still_keeps_its_value() -> None:
     assert {g.name: g.value for g in judged.row(0)}["atr_ratio"] == 9.0
 
 
-def test_strategy_without_model_or_volatility_is_not_asked_for_them() -> None:
-    judged = verdict(changed(asks_model=False, model_as_of=UNKNOWN_TIME, measures_volatility=False, atr_ratio=math.nan))
+def test_strategy_without_model_or_measures_is_not_asked_for_them() -> None:
+    unasked = {"asks_model": False, "measures_volatility": False, "measures_anomaly": False}
+    judged = verdict(changed(**unasked, model_as_of=UNKNOWN_TIME, atr_ratio=math.nan, anomaly=math.nan))
     assert judged.refusal(0) is None
 
 

@@ -39,7 +39,7 @@ def predicted(*probability: float, features: float = 1.0) -> StrategyInput:
     return StrategyInput(
         bars(n),
         Timeframe.M15,
-        features={"atr_14": np.full(n, features), "atr_ratio": np.full(n, 1.0)},
+        features={"atr_14": np.full(n, features), "atr_ratio": np.full(n, 1.0), "anomaly_16": np.full(n, 0.2)},
         predictions=Predictions(
             np.array(probability), np.where(known, 0, -1), np.where(known, 5, NO_MODEL), ("BTC_USDT_15m_1",)
         ),

@@ -57,6 +57,8 @@ class Proposals:
         As-of time of the version that predicted.
     measures_volatility : array of bool
         Whether the strategy gives an `atr_ratio` at all.
+    anomaly, measures_anomaly : arrays of float and bool
+        The largest measure of `domain.anomaly` lately, an anomaly from 1 on, and whether the strategy gives one.
     """
 
     closed_at: Integers
@@ -69,6 +71,8 @@ class Proposals:
     asks_model: npt.NDArray[np.bool_]
     model_as_of: Integers
     measures_volatility: npt.NDArray[np.bool_]
+    anomaly: Floats
+    measures_anomaly: npt.NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.closed_at)
@@ -197,6 +201,7 @@ def _judge_alone(
             _at_most("bar_age_minutes", _since(p.closed_at, as_of, _MINUTE), policy.validity_minutes),
             _at_most("data_lag_minutes", _since(newest_candle_closed_at, as_of, _MINUTE), policy.max_data_lag_minutes),
             _at_most("atr_ratio", p.atr_ratio, policy.max_atr_ratio, p.measures_volatility),
+            _at_most("anomaly", p.anomaly, policy.max_anomaly, p.measures_anomaly),
             _at_least("confidence", np.where(complete, setups.confidence, np.nan), policy.min_confidence),
             _at_least("risk_reward", setups.risk_reward, policy.min_risk_reward),
             _at_least("net_profit", setups.net_profit, policy.min_net_profit),

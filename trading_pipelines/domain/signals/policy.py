@@ -39,6 +39,8 @@ class SignalPolicy(BaseModel):
     """A signal that was not executed by then expires."""
     max_atr_ratio: float | None = Field(default=3.0, gt=1)
     """Block while ATR is above this multiple of its own one-week median."""
+    max_anomaly: float | None = Field(default=1.0, gt=0)
+    """Block after a price or volume spike, a pump, a dump or a wash-trading look: its measure, an anomaly from 1 on."""
     max_data_lag_minutes: int = Field(default=20, gt=0)
     """Age of the newest candle at the moment of decision, measured from its close."""
     max_model_age_days: int | None = Field(default=120, gt=0)
@@ -56,6 +58,7 @@ class SignalPolicy(BaseModel):
                 "min_expected_value": None,
                 "cooldown_minutes": 0,
                 "max_atr_ratio": None,
+                "max_anomaly": None,
                 "max_model_age_days": None,
                 "max_entry_drift_r": None,
             }

@@ -171,6 +171,8 @@ class Signals:
         Probability that the entry's side wins, for the expected value; without one the confidence stands in.
     atr_ratio : array of float or None
         ATR over its own norm; without it no entry is blocked for abnormal volatility.
+    anomaly : array of float or None
+        How unusual the last bars were (`domain.anomaly`), an anomaly from 1 on; without it no entry is blocked for one.
     factors : mapping of arrays
         What the decision rests on, by name; kept with each signal to explain it.
     """
@@ -181,6 +183,7 @@ class Signals:
     atr: Floats
     probability: Floats | None = None
     atr_ratio: Floats | None = None
+    anomaly: Floats | None = None
     factors: Mapping[str, Floats] = field(default_factory=dict[str, Floats])
 
 

@@ -29,7 +29,7 @@ class ModelSignals(Strategy):
     @property
     def needs(self) -> Needs:
         """Stored features and predictions; they carry their own history."""
-        return Needs(features=("atr_14", "atr_ratio"), predictions=True)
+        return Needs(features=("atr_14", "atr_ratio", "anomaly_16"), predictions=True)
 
     def signals(self, data: StrategyInput) -> Signals:
         """Decide at the close of each bar; a bar without a prediction decides nothing."""
@@ -45,4 +45,5 @@ class ModelSignals(Strategy):
             atr=data.features["atr_14"],
             probability=confidence,
             atr_ratio=data.features["atr_ratio"],
+            anomaly=data.features["anomaly_16"],
         )

@@ -30,12 +30,14 @@ def propose(strategy: Strategy, data: StrategyInput) -> tuple[Signals, Proposals
         asks_model=np.full(n, predictions is not None),
         model_as_of=np.where(as_of == NO_MODEL, UNKNOWN_TIME, as_of),
         measures_volatility=np.full(n, told.atr_ratio is not None),
+        anomaly=np.full(n, np.nan) if told.anomaly is None else told.anomaly,
+        measures_anomaly=np.full(n, told.anomaly is not None),
     )
 
 
 def _after_warm_up(strategy: Strategy, data: StrategyInput) -> Signals:
     told = strategy.signals(data)
-    optional = {name: getattr(told, name) for name in ("probability", "atr_ratio")}
+    optional = {name: getattr(told, name) for name in ("probability", "atr_ratio", "anomaly")}
     arrays = {name: getattr(told, name) for name in ("entry", "confidence", "exit", "atr")}
     arrays |= {name: values for name, values in optional.items() if values is not None}
     for name, values in (*arrays.items(), *told.factors.items()):

@@ -244,6 +244,7 @@ def _columns(told: Signals) -> dict[str, Column]:
         "atr": told.atr,
         "probability": told.probability,
         "atr_ratio": told.atr_ratio,
+        "anomaly": told.anomaly,
         **{f"factor {name}": values for name, values in told.factors.items()},
     }
     return {name: np.asarray(values) for name, values in named.items() if values is not None}
