@@ -26,6 +26,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableValueError
 
 from trading_pipelines.domain.engine.params import ExecutionParams
+from trading_pipelines.domain.execution.venue import VenueParams
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.modelling.spec import TrainingSpec
 from trading_pipelines.domain.risk.alerts import AlertThresholds
@@ -185,6 +186,8 @@ class Settings(BaseSettings):
     profile: Profile = Profile.STANDARD
     signals: SignalPolicy = SignalPolicy()
     execution: ExecutionParams = ExecutionParams()
+    paper: VenueParams = VenueParams()
+    """How the paper exchange fills beyond the execution model: liquidity, latency, slippage, leverage."""
     risk: RiskLimits = RiskLimits()
     alerts: AlertThresholds = AlertThresholds()
     training: TrainingSpec = TrainingSpec()

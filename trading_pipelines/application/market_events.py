@@ -45,13 +45,13 @@ def _of_instrument(
     due = funding.read_rates(connection, instrument_id, start - finest.delta + timedelta(microseconds=1), end)
     pending = deque(zip(_times(due), due["rate"].tolist(), strict=True))
     events: list[MarketEvent] = []
-    prices = (bars[name].tolist() for name in ("open", "high", "low", "close"))
-    for opened, open_, high, low, close in zip(_times(bars), *prices, strict=True):
+    columns = (bars[name].tolist() for name in ("open", "high", "low", "close", "volume"))
+    for opened, open_, high, low, close, volume in zip(_times(bars), *columns, strict=True):
         settled: list[FundingEvent] = []
         while pending and pending[0][0] <= opened:
             settled.append(FundingEvent(*pending.popleft()))
         closed = opened + finest.delta
-        events.append(MarketEvent(instrument_id, opened, closed, open_, high, low, close, tuple(settled)))
+        events.append(MarketEvent(instrument_id, opened, closed, open_, high, low, close, tuple(settled), volume))
     return events
 
 

@@ -177,6 +177,7 @@ class CcxtSource:
         unit = _contract_size(market)
         limits = market["limits"]
         interval = market["info"].get("fundingInterval") if self._venue.kind is MarketKind.PERPETUAL else None
+        leverage = (limits.get("leverage") or {}).get("max") if self._venue.kind is MarketKind.PERPETUAL else None
         return Instrument(
             self.exchange,
             symbol,
@@ -188,6 +189,7 @@ class CcxtSource:
             min_quantity=_decimal(limits["amount"]["min"]) * unit,
             min_notional=_decimal(limits["cost"]["min"]),
             funding_interval_minutes=int(interval) if interval else None,
+            max_leverage=_decimal(leverage) if leverage else None,
         )
 
     def _step(self, precision: Any) -> Decimal:

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from trading_pipelines.domain.engine.params import ExecutionParams
+from trading_pipelines.domain.execution.venue import VenueParams
 from trading_pipelines.domain.risk.limits import RiskLimits
 from trading_pipelines.domain.signals.policy import Direction, SignalPolicy
 
@@ -47,6 +48,8 @@ class TradingSession:
         Parameters by name of the strategy; what is not named has its default.
     direction : Direction
         Sides that may be opened.
+    venue : VenueParams
+        How the simulated exchange treats its orders.
     """
 
     session_id: UUID
@@ -62,4 +65,5 @@ class TradingSession:
     strategies: tuple[str, ...] = ("model_signals",)
     strategy_params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
     direction: Direction = Direction.BOTH
+    venue: VenueParams = field(default_factory=VenueParams)
     status: SessionStatus = SessionStatus.RUNNING

@@ -10,20 +10,21 @@ from trading_pipelines.domain.market.instrument import Instrument, MarketKind
 
 _COLUMNS = (
     "exchange, symbol, base, quote, kind, price_step, quantity_step, min_quantity, min_notional, "
-    "funding_interval_minutes"
+    "funding_interval_minutes, max_leverage"
 )
 _UPSERT = f"""
 insert into instruments as stored ({_COLUMNS})
 values (%(exchange)s, %(symbol)s, %(base)s, %(quote)s, %(kind)s, %(price_step)s, %(quantity_step)s,
-        %(min_quantity)s, %(min_notional)s, %(funding_interval_minutes)s)
+        %(min_quantity)s, %(min_notional)s, %(funding_interval_minutes)s, %(max_leverage)s)
 on conflict (exchange, symbol) do update set
     kind = excluded.kind, price_step = excluded.price_step, quantity_step = excluded.quantity_step,
     min_quantity = excluded.min_quantity, min_notional = excluded.min_notional,
-    funding_interval_minutes = excluded.funding_interval_minutes, updated_at = now()
+    funding_interval_minutes = excluded.funding_interval_minutes, max_leverage = excluded.max_leverage,
+    updated_at = now()
 where (stored.kind, stored.price_step, stored.quantity_step, stored.min_quantity, stored.min_notional,
-       stored.funding_interval_minutes)
+       stored.funding_interval_minutes, stored.max_leverage)
     is distinct from (excluded.kind, excluded.price_step, excluded.quantity_step, excluded.min_quantity,
-                      excluded.min_notional, excluded.funding_interval_minutes)
+                      excluded.min_notional, excluded.funding_interval_minutes, excluded.max_leverage)
 """
 
 

@@ -10,6 +10,7 @@ from psycopg.types.json import Jsonb
 
 from trading_pipelines.domain.engine.params import ExecutionParams
 from trading_pipelines.domain.execution.session import SessionMode, SessionStatus, TradingSession
+from trading_pipelines.domain.execution.venue import VenueParams
 from trading_pipelines.domain.risk.limits import RiskLimits
 from trading_pipelines.domain.signals.policy import Direction, SignalPolicy
 
@@ -129,6 +130,7 @@ def _rules(session: TradingSession) -> dict[str, Any]:
         "policy": session.policy.model_dump(mode="json"),
         "execution": session.execution.model_dump(mode="json"),
         "limits": session.limits.model_dump(mode="json"),
+        "venue": session.venue.model_dump(mode="json"),
         "strategy_params": {name: dict(params) for name, params in session.strategy_params.items()},
     }
 
@@ -145,6 +147,7 @@ def _session(row: dict[str, Any]) -> TradingSession:
         policy=SignalPolicy.model_validate(row["config"]["policy"]),
         execution=ExecutionParams.model_validate(row["config"]["execution"]),
         limits=RiskLimits.model_validate(row["config"]["limits"]),
+        venue=VenueParams.model_validate(row["config"].get("venue", {})),
         strategies=tuple(row["strategies"]),
         strategy_params=row["config"].get("strategy_params", {}),
         direction=Direction(row["direction"]),
