@@ -21,7 +21,7 @@ from trading_pipelines.store.connection import Connection, connect
 
 SYMBOLS = ("BTCUSDT", "AVAXUSDT")
 END = datetime(2025, 6, 1, tzinfo=UTC)
-SPEC = TrainingSpec(train_days=30, test_days=4, folds=3, early_stopping_days=6, num_boost_round=40)
+SPEC = TrainingSpec(train_days=30, test_days=4, folds=3, early_stopping_days=6, calibration_days=6, num_boost_round=40)
 
 
 @pytest.fixture(scope="module")

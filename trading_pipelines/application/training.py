@@ -3,8 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
@@ -12,31 +11,46 @@ from typing import Any
 
 import numpy as np
 import psycopg
+from pydantic import ValidationError
 
 from trading_pipelines.application.features import build_features, current_feature_set, to_aware, to_naive
+from trading_pipelines.application.training_tasks import (
+    Helpers,
+    OnProgress,
+    TrainingProgress,
+    final_spec,
+    layout,
+    run_tasks,
+)
 from trading_pipelines.domain.features import registry
 from trading_pipelines.domain.features.compute import FeatureMatrix
 from trading_pipelines.domain.labeling.triple_barrier import RowLabels, label_bars
 from trading_pipelines.domain.market.instrument import split_symbol
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.modelling import training
-from trading_pipelines.domain.modelling.metrics import Metrics
+from trading_pipelines.domain.modelling.classifier import Classifier
+from trading_pipelines.domain.modelling.metrics import Metrics, mean_log_loss
 from trading_pipelines.domain.modelling.spec import TrainingSpec
 from trading_pipelines.domain.modelling.training import TrainingData
 from trading_pipelines.errors import UserError
-from trading_pipelines.store.repositories import candles, instruments, models
+from trading_pipelines.store.repositories import candles, instruments, models, trainings
 from trading_pipelines.store.repositories import features as feature_store
-from trading_pipelines.store.repositories.models import ModelVersion
+from trading_pipelines.store.repositories.models import ModelVersion, StoredFold
+from trading_pipelines.store.repositories.trainings import Training
 
+__all__ = ["TrainingProgress", "TrainingReport", "promote", "resume", "train", "train_many"]
 
-@dataclass(frozen=True)
-class TrainingProgress:
-    """How far a training has come; `eta_s` is None until one fold is done."""
-
-    symbol: str
-    done: int
-    total: int
-    eta_s: float | None
+_NOT_THE_RECIPE = {
+    "processes",
+    "helpers_from_s",
+    "folds",
+    "cost_rate",
+    "confidence_threshold",
+    "min_skill",
+    "min_improvement",
+    "min_refresh",
+    "min_comparison_rows",
+}
 
 
 @dataclass(frozen=True)
@@ -63,9 +77,6 @@ class TrainingReport:
     seconds: float
 
 
-OnProgress = Callable[[TrainingProgress], None]
-
-
 def train_many(
     connection: psycopg.Connection[Any],
     exchange: str,
@@ -77,11 +88,12 @@ def train_many(
     force: bool = False,
     on_progress: OnProgress = lambda _: None,
 ) -> list[TrainingReport]:
-    """Train every symbol, one after the other; the folds of one run side by side."""
-    return [
-        train(connection, exchange, symbol, timeframe, as_of, spec, force=force, on_progress=on_progress)
-        for symbol in symbols
-    ]
+    """Train every symbol, one after the other; the folds of one are shared by the spec's processes."""
+    with Helpers(connection, spec.processes - 1) as helpers:
+        return [
+            _train(connection, helpers, exchange, symbol, timeframe, as_of, spec, force, on_progress)
+            for symbol in symbols
+        ]
 
 
 def train(
@@ -98,33 +110,107 @@ def train(
     """Train one symbol with what was known at `as_of`, and promote the version if it has earned it (or by `force`).
 
     Walk-forward folds judge the recipe out of sample, then the final fit uses the newest window. Each fold is
-    committed when it is done, so an interrupted training goes on where it stopped; a training that has been done with
-    the same data and spec returns its version.
+    committed when it is done, so an interrupted training goes on where it stopped, and any number of processes that ask
+    for the same training share its folds; one that has been done with the same data and spec returns its version.
 
     Raises
     ------
     UserError
         Unknown symbol, or too little history.
     """
+    return train_many(connection, exchange, [symbol], timeframe, as_of, spec, force=force, on_progress=on_progress)[0]
+
+
+def resume(
+    connection: psycopg.Connection[Any],
+    exchange: str,
+    symbols: Sequence[str] = (),
+    *,
+    processes: int | None = None,
+    force: bool = False,
+    on_progress: OnProgress = lambda _: None,
+) -> list[TrainingReport]:
+    """Take part in every training that has no version yet, interrupted or under way elsewhere, and finish it.
+
+    Parameters
+    ----------
+    symbols : sequence of str
+        Those to look at; none means all.
+    processes : int or None
+        Processes on this machine, None as the training was begun with.
+    """
+    reports: list[TrainingReport] = []
+    for waiting in trainings.unfinished(connection, exchange, symbols):
+        spec = _readable(waiting)
+        if spec is not None:
+            own = spec.model_copy(update={"processes": processes or spec.processes})
+            with Helpers(connection, own.processes - 1) as helpers:
+                reports.append(
+                    _train(
+                        connection,
+                        helpers,
+                        exchange,
+                        waiting.symbol,
+                        waiting.timeframe,
+                        waiting.as_of,
+                        own,
+                        force,
+                        on_progress,
+                    )
+                )
+        # Candles that have been corrected since make it another training: nobody will finish the first.
+        trainings.finish(connection, waiting.training_key)
+        connection.commit()
+    return reports
+
+
+def read_shared_training(
+    connection: psycopg.Connection[Any], training_key: str
+) -> tuple[Training, TrainingData, TrainingSpec] | None:
+    """What another process needs to take part; None where it would work on other data than the first one."""
+    work = trainings.find(connection, training_key)
+    spec = None if work is None else _readable(work)
+    if work is None or spec is None:
+        return None
+    data = _read_training_data(connection, work.instrument_id, work.timeframe, work.as_of, spec)
+    same = _training_key(work.exchange, work.symbol, work.timeframe, work.as_of, spec, data) == training_key
+    return (work, data, spec) if same else None
+
+
+def _train(
+    connection: psycopg.Connection[Any],
+    helpers: Helpers,
+    exchange: str,
+    symbol: str,
+    timeframe: str,
+    as_of: datetime,
+    spec: TrainingSpec,
+    force: bool,
+    on_progress: OnProgress,
+) -> TrainingReport:
     began = time.monotonic()
     instrument = instruments.by_symbol(connection, exchange).get(symbol)
     if instrument is None:
         raise UserError(f"{symbol} is not stored for {exchange}: run `trading ingest` first")
     data = load_training_data(connection, exchange, symbol, timeframe, as_of, spec)
-    set_id = current_feature_set(connection)
     key = _training_key(exchange, symbol, timeframe, as_of, spec, data)
+    work = Training(key, exchange, symbol, instrument.instrument_id, timeframe, as_of, spec.model_dump(mode="json"))
+    trainings.begin(connection, work, layout(spec))
+    connection.commit()
+    run_tasks(connection, work, data, spec, helpers, on_progress)
+    # Whoever comes second finds the version.
+    trainings.lock(connection, key)
     existing = models.by_training_key(connection, key)
-    metrics, folds = _evaluate(connection, symbol, data, key, spec, on_progress)
-    version = existing or _fit_version(
-        connection, instrument.instrument_id, set_id, symbol, timeframe, as_of, spec, data, key, metrics
-    )
-    promoted, verdict = _promote_if_earned(connection, version, spec, force)
+    folds = models.saved_folds(connection, key)
+    version_row = existing or _fit_version(connection, work, spec, data, folds)
+    promoted, verdict = _promote_if_earned(connection, version_row, spec, force, data, folds)
+    trainings.finish(connection, key)
     connection.commit()
     return TrainingReport(
         symbol,
-        version.model_id,
-        version.metrics,
-        folds,
+        version_row.model_id,
+        version_row.metrics,
+        len(folds),
         existing is not None,
         promoted,
         verdict,
@@ -161,32 +247,52 @@ def load_training_data(
 
     Missing feature rows are built first.
     """
-    frame = Timeframe(timeframe)
-    stored = instruments.by_symbol(connection, exchange)[symbol]
-    days = spec.train_days + spec.folds * spec.test_days + 2
-    start = frame.floor(as_of - timedelta(days=days))
-    build_features(connection, exchange, [symbol], timeframe, start, as_of)
+    instrument_id = instruments.by_symbol(connection, exchange)[symbol].instrument_id
+    build_features(connection, exchange, [symbol], timeframe, _oldest(timeframe, as_of, spec), as_of)
+    data = _read_training_data(connection, instrument_id, timeframe, as_of, spec)
+    if not training.is_enough(data, training.final_rows(data, to_naive(as_of), spec), spec):
+        have = len(data) * Timeframe(timeframe).minutes / 1440
+        raise UserError(
+            f"{symbol}: {have:.0f} days of usable {timeframe} candles before {as_of:%Y-%m-%d}, "
+            f"training wants {_days(spec)}: ingest more history or lower TRADING_TRAINING__TRAIN_DAYS"
+        )
+    return data
+
+
+def _read_training_data(
+    connection: psycopg.Connection[Any], instrument_id: int, timeframe: str, as_of: datetime, spec: TrainingSpec
+) -> TrainingData:
     matrix = feature_store.read_features(
         connection,
-        stored.instrument_id,
+        instrument_id,
         current_feature_set(connection),
         timeframe,
         len(registry.NAMES),
-        start,
+        _oldest(timeframe, as_of, spec),
         as_of,
         as_of,
     )
-    labels = label_rows(connection, stored.instrument_id, frame, matrix, as_of, spec)
+    labels = label_rows(connection, instrument_id, Timeframe(timeframe), matrix, as_of, spec)
     inputs = training.model_inputs(registry.NAMES, registry.PRICE_SCALED, spec)
     names = tuple(registry.NAMES[i] for i in inputs)
-    data = training.assemble(matrix.available_at, matrix.values[:, inputs], names, labels)
-    if len(data) < training.MINIMUM_ROWS + spec.early_stopping_days * 1440 // frame.minutes:
-        have = len(data) * frame.minutes / 1440
-        raise UserError(
-            f"{symbol}: {have:.0f} days of usable {timeframe} candles before {as_of:%Y-%m-%d}, "
-            f"training wants {days}: ingest more history or lower TRADING_TRAINING__TRAIN_DAYS"
-        )
-    return data
+    return training.assemble(matrix.available_at, matrix.values[:, inputs], names, labels)
+
+
+def _days(spec: TrainingSpec) -> int:
+    """Days of candles that a training reads."""
+    return spec.train_days + spec.folds * spec.test_days + 2
+
+
+def _oldest(timeframe: str, as_of: datetime, spec: TrainingSpec) -> datetime:
+    return Timeframe(timeframe).floor(as_of - timedelta(days=_days(spec)))
+
+
+def _readable(work: Training) -> TrainingSpec | None:
+    """The spec of a training that was begun elsewhere; None where that was another version of the program."""
+    try:
+        return TrainingSpec.model_validate(work.spec)
+    except ValidationError:
+        return None
 
 
 def label_rows(
@@ -219,63 +325,35 @@ def label_rows(
     return RowLabels.of(labels, closes_at, rows)
 
 
-def _evaluate(
-    connection: psycopg.Connection[Any],
-    symbol: str,
-    data: TrainingData,
-    key: str,
-    spec: TrainingSpec,
-    on_progress: OnProgress,
-) -> tuple[Metrics | None, int]:
-    """Run the folds that are not checkpointed yet, side by side; pooled metrics and number of folds."""
-    began = time.monotonic()
-    done = models.saved_folds(connection, key)
-    folds = [f for f in training.splitter(spec).split(data.known_at, data.label_end) if f.number not in done]
-    results = {number: Metrics(**metrics) for number, metrics in done.items()}
-    on_progress(TrainingProgress(symbol, len(results), spec.folds, None))
-    # Threads suffice: LightGBM works outside the interpreter's lock, and they share the data.
-    with ThreadPoolExecutor(spec.processes) as workers:
-        futures = [workers.submit(training.evaluate_fold, data, fold, spec) for fold in folds]
-        for finished, future in enumerate(as_completed(futures), start=1):
-            result = future.result()
-            if result is not None:
-                window = (result.train_from, result.train_until, result.test_from, result.test_until)
-                a, b, c, d = (to_aware(moment) for moment in window)
-                models.save_fold(connection, key, result.number, (a, b, c, d), asdict(result.metrics))
-                connection.commit()
-                results[result.number] = result.metrics
-            left = (time.monotonic() - began) / finished * (len(folds) - finished)
-            on_progress(TrainingProgress(symbol, spec.folds - len(folds) + finished, spec.folds, left))
-    pooled = training.pool([results[n] for n in sorted(results)]) if results else None
-    return pooled, len(results)
-
-
 def _fit_version(
     connection: psycopg.Connection[Any],
-    instrument_id: int,
-    set_id: int,
-    symbol: str,
-    timeframe: str,
-    as_of: datetime,
+    work: Training,
     spec: TrainingSpec,
     data: TrainingData,
-    key: str,
-    metrics: Metrics | None,
+    folds: Sequence[StoredFold],
 ) -> ModelVersion:
-    classifier = training.fit_final(data, to_naive(as_of), spec)
+    tuned = final_spec(connection, work.training_key, spec)
+    classifier = training.fit_final(data, to_naive(work.as_of), tuned)
     if classifier is None:
-        raise UserError(f"{symbol}: too few labelled bars before {as_of:%Y-%m-%d} to train: ingest more history")
+        raise UserError(
+            f"{work.symbol}: too few labelled bars before {work.as_of:%Y-%m-%d} to train: ingest more history"
+        )
     artefact = classifier.to_bytes()
-    figures: dict[str, Any] = {} if metrics is None else asdict(metrics) | {"skill": metrics.skill}
     importance = sorted(classifier.importance().items(), key=lambda item: -item[1])
     version_row = ModelVersion(
-        model_id=_free_id(connection, symbol, timeframe, as_of, key),
-        instrument_id=instrument_id,
-        timeframe=timeframe,
-        feature_set_id=set_id,
-        training_key=key,
-        as_of=as_of,
-        metrics=figures | {"importance": dict(importance[:20])},
+        model_id=_free_id(connection, work.symbol, work.timeframe, work.as_of, work.training_key),
+        instrument_id=work.instrument_id,
+        timeframe=work.timeframe,
+        feature_set_id=current_feature_set(connection),
+        training_key=work.training_key,
+        as_of=work.as_of,
+        metrics={
+            **_pooled(folds),
+            "importance": dict(importance[:20]),
+            "parameters": training.booster_parameters(tuned),
+            "rounds": classifier.rounds,
+            "calibration": classifier.factor,
+        },
         artefact_sha256=hashlib.sha256(artefact).hexdigest(),
     )
     models.insert(
@@ -289,14 +367,28 @@ def _fit_version(
     return version_row
 
 
+def _pooled(folds: Sequence[StoredFold]) -> dict[str, Any]:
+    if not folds:
+        return {}
+    pooled = training.pool([Metrics(**fold.metrics) for fold in folds])
+    return asdict(pooled) | {"skill": pooled.skill}
+
+
 def _promote_if_earned(
-    connection: psycopg.Connection[Any], version_row: ModelVersion, spec: TrainingSpec, force: bool
+    connection: psycopg.Connection[Any],
+    version_row: ModelVersion,
+    spec: TrainingSpec,
+    force: bool,
+    data: TrainingData,
+    folds: Sequence[StoredFold],
 ) -> tuple[bool, str]:
     """Promote a version that was good enough out of sample, from its as-of time on."""
     current = models.in_production(connection, version_row.instrument_id, version_row.timeframe, version_row.as_of)
     if current is not None and current.model_id == version_row.model_id:
         return True, "in production already"
-    refusal = _refusal(connection, version_row, current, spec)
+    refusal = _worse_than_naive(version_row, spec)
+    if refusal is None and current is not None:
+        refusal = _worse_than_incumbent(connection, version_row, current, spec, data, folds)
     if refusal is None:
         reason = _described(version_row)
     elif force:
@@ -307,25 +399,62 @@ def _promote_if_earned(
     return True, f"promoted: {reason}"
 
 
-def _refusal(
-    connection: psycopg.Connection[Any], candidate: ModelVersion, current: ModelVersion | None, spec: TrainingSpec
-) -> str | None:
-    """Why a version does not belong into production, None if it does.
-
-    It has to be better than the base rate. The same recipe with newer data then simply takes over; another recipe has
-    to be better than the one in production on top, each judged by its own out-of-sample folds.
-    """
+def _worse_than_naive(candidate: ModelVersion, spec: TrainingSpec) -> str | None:
+    """Why a version is no better than saying the base rate or 0.5 all the time, None if it is."""
     skill = _skill(candidate)
     if skill is None:
         return "no fold could be judged out of sample"
-    if skill < spec.min_skill:
-        return f"{_described(candidate)}, wanted {spec.min_skill:+.2%}"
-    rival = None if current is None else _skill(current)
-    if current is None or rival is None or skill >= rival + spec.min_improvement:
+    return None if skill > spec.min_skill else f"{_described(candidate)}, wanted more than {spec.min_skill:+.2%}"
+
+
+def _worse_than_incumbent(
+    connection: psycopg.Connection[Any],
+    candidate: ModelVersion,
+    current: ModelVersion,
+    spec: TrainingSpec,
+    data: TrainingData,
+    folds: Sequence[StoredFold],
+) -> str | None:
+    """Why a version does not take the place of the one in production, None if it does.
+
+    Both are judged on the bars since the training of the one in production: new to it, and to the folds' models. With
+    too few such bars the same recipe simply takes over with its newer data, and another one has to be better by the
+    folds of each.
+    """
+    same = _recipe(models.spec_of(connection, current.model_id)) == _recipe(spec.model_dump(mode="json"))
+    wanted = spec.min_refresh if same else spec.min_improvement
+    gain, rows = _gain_on_new_bars(connection, current, data, folds, spec)
+    if gain is not None:
+        if gain >= wanted:
+            return None
+        return f"log loss {gain:+.2%} better than {current.model_id} on {rows} new bars, wanted {wanted:+.2%}"
+    skill, rival = _skill(candidate), _skill(current)
+    if same or skill is None or rival is None or skill >= rival + wanted:
         return None
-    if _recipe(models.spec_of(connection, current.model_id)) == _recipe(spec.model_dump(mode="json")):
-        return None
-    return f"{_described(candidate)}, {current.model_id} has {rival:+.2%}, wanted {spec.min_improvement:.2%} more"
+    return f"{_described(candidate)}, {current.model_id} has {rival:+.2%}, wanted {wanted:.2%} more"
+
+
+def _gain_on_new_bars(
+    connection: psycopg.Connection[Any],
+    current: ModelVersion,
+    data: TrainingData,
+    folds: Sequence[StoredFold],
+    spec: TrainingSpec,
+) -> tuple[float | None, int]:
+    """Share of the log loss of the version in production that the folds' models save, and the bars it is over."""
+    if current.feature_set_id != current_feature_set(connection) or not folds:
+        return None, 0
+    splits = training.folds_of(data, spec)
+    rows = np.concatenate([splits[fold.fold].test for fold in folds])
+    ours = np.concatenate([fold.probabilities for fold in folds])
+    new = data.known_at[rows] > to_naive(current.as_of)
+    incumbent = Classifier.from_bytes(models.artefact(connection, current.model_id))
+    if int(new.sum()) < spec.min_comparison_rows or not set(incumbent.features) <= set(data.features):
+        return None, int(new.sum())
+    columns = [data.features.index(name) for name in incumbent.features]
+    theirs = incumbent.probability(data.samples.features[rows[new]][:, columns])
+    labels = data.samples.labels[rows[new]]
+    return 1 - mean_log_loss(ours[new], labels) / mean_log_loss(theirs, labels), int(new.sum())
 
 
 def _skill(version_row: ModelVersion) -> float | None:
@@ -333,12 +462,12 @@ def _skill(version_row: ModelVersion) -> float | None:
 
 
 def _described(version_row: ModelVersion) -> str:
-    return f"log loss {_skill(version_row):+.2%} better than the base rate out of sample"
+    return f"log loss {_skill(version_row):+.2%} better than a naive forecast out of sample"
 
 
 def _recipe(spec: dict[str, Any]) -> dict[str, Any]:
     """What of a spec shapes the model, and not how it is computed or judged."""
-    return {k: v for k, v in spec.items() if k not in ("processes", "min_skill", "min_improvement")}
+    return {k: v for k, v in spec.items() if k not in _NOT_THE_RECIPE}
 
 
 def _free_id(connection: psycopg.Connection[Any], symbol: str, timeframe: str, as_of: datetime, key: str) -> str:
@@ -355,7 +484,7 @@ def _training_key(
         symbol,
         timeframe,
         as_of.astimezone(UTC).isoformat(),
-        spec.model_dump(mode="json", exclude={"processes"}),
+        spec.model_dump(mode="json", exclude={"processes", "helpers_from_s"}),
         registry.definition_hash(),
         data.sha256,
     ]

@@ -28,10 +28,15 @@ class Labels:
         1 upper barrier first, 0 lower barrier first, -1 unknown yet (no ATR, or the future is not there).
     end : array of int64
         Index of the bar at whose close the label is known; -1 where it is not.
+    move : array of float
+        What the price did for a trade over the label's life, before costs: from the open of the bar after the decision
+        to the barrier (to the open of the bar that jumped over it), or to the close at the time limit; a share of the
+        entry price, NaN where the label is unknown.
     """
 
     value: npt.NDArray[np.int8]
     end: npt.NDArray[np.int64]
+    move: Floats
 
 
 @dataclass(frozen=True)
@@ -46,23 +51,26 @@ class RowLabels:
         When the label was known; NaT where it is not.
     weight : array of float
         Uniqueness among the labels of all bars, 0 to 1.
+    move : array of float
+        As in `Labels`.
     """
 
     value: npt.NDArray[np.int8]
     known_at: Times
     weight: Floats
+    move: Floats
 
     @classmethod
     def of(cls, labels: Labels, closes_at: Times, rows: npt.NDArray[np.int64]) -> "RowLabels":
         """Take the given bars' labels; `closes_at` is that of all bars."""
         end = labels.end[rows]
         known_at = np.where(end >= 0, closes_at[np.maximum(end, 0)], np.datetime64("NaT"))
-        return cls(labels.value[rows], known_at, uniqueness_weights(labels.end)[rows])
+        return cls(labels.value[rows], known_at, uniqueness_weights(labels.end)[rows], labels.move[rows])
 
     @classmethod
     def none(cls) -> "RowLabels":
         """No rows."""
-        return cls(np.empty(0, dtype=np.int8), np.empty(0, dtype="datetime64[us]"), np.empty(0))
+        return cls(np.empty(0, dtype=np.int8), np.empty(0, dtype="datetime64[us]"), np.empty(0), np.empty(0))
 
 
 def label_bars(
@@ -84,8 +92,22 @@ def label_bars(
     """
     minutes = closes_at.astype("datetime64[m]").astype(np.int64)
     length = int(horizon / np.timedelta64(1, "m"))
-    value, end = _label(minutes, open_, high, low, close, atr, barrier_atr, length)
-    return Labels(value, end)
+    return Labels(*_label(minutes, open_, high, low, close, atr, barrier_atr, length))
+
+
+def trade_return(is_long: npt.NDArray[np.bool_], move: Floats, cost_rate: float) -> Floats:
+    """What a trade over the label's life earned after its costs, as a share of its notional at entry.
+
+    Parameters
+    ----------
+    is_long : array of bool
+        The side taken.
+    move : array of float
+        As in `Labels`.
+    cost_rate : float
+        Fee and slippage of one fill, as a share of its notional. The exit's notional has moved with the price.
+    """
+    return np.where(is_long, move, -move) - cost_rate * (2.0 + move)
 
 
 @_compiled
@@ -98,10 +120,11 @@ def _label(
     atr: Floats,
     barrier_atr: float,
     horizon: int,
-) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int64]]:
+) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int64], Floats]:
     n = len(close)
     value = np.full(n, -1, dtype=np.int8)
     end = np.full(n, -1, dtype=np.int64)
+    move = np.full(n, np.nan)
     for i in range(n):
         if not atr[i] > 0.0:
             continue
@@ -111,17 +134,21 @@ def _label(
             if minutes[j] > limit:
                 if j > i + 1:
                     value[i], end[i] = (1 if close[j - 1] > close[i] else 0), j
+                    move[i] = close[j - 1] / open_[i + 1] - 1.0
                 break
             up, down = high[j] >= upper, low[j] <= lower
             if up and down:
                 up = upper - open_[j] <= open_[j] - lower
             if up or down:
                 value[i], end[i] = (1 if up else 0), j
+                exit_ = max(upper, open_[j]) if up else min(lower, open_[j])
+                move[i] = exit_ / open_[i + 1] - 1.0
                 break
             if minutes[j] == limit:
                 value[i], end[i] = (1 if close[j] > close[i] else 0), j
+                move[i] = close[j] / open_[i + 1] - 1.0
                 break
-    return value, end
+    return value, end, move
 
 
 @_compiled

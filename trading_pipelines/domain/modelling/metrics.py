@@ -10,9 +10,14 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import log_loss, roc_auc_score
 
+from trading_pipelines.domain.labeling.triple_barrier import trade_return
+
 Floats = npt.NDArray[np.float64]
+Times = npt.NDArray[np.datetime64]
 Reliability = Sequence[Sequence[float]]
 BIN_WIDTH = 0.02
+COIN = float(np.log(2))
+"""Log loss of always saying 0.5."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,10 @@ class Metrics:
     reliability : sequence
         Per bin of two per cent that occurred: its number, samples, sum of probabilities, sum of labels. Those of
         several folds add up, which their calibration errors do not.
+    trades : int
+        Positions that a trader would have held who takes every confident prediction while he holds nothing.
+    net_profit : float
+        Sum of their returns after fees and slippage, as a share of one position's notional.
     """
 
     samples: int
@@ -47,31 +56,66 @@ class Metrics:
     precision: float | None
     coverage: float
     reliability: Reliability
+    trades: int = 0
+    net_profit: float = 0.0
 
     @property
     def skill(self) -> float:
-        """Share of the baseline's log loss that the model takes away; negative when it is worse."""
-        return 1 - self.log_loss / self.baseline_log_loss
+        """Share of a naive forecast's log loss that the model takes away; negative when it is worse.
+
+        The naive forecast is the training base rate or a coin, whichever was better: the base rate of some months is
+        their trend, and a model that says nothing but 0.5 would often be better than it.
+        """
+        return 1 - self.log_loss / min(self.baseline_log_loss, COIN)
 
 
 def measure(probability: Floats, labels: npt.NDArray[np.int8], base_rate: float, threshold: float) -> Metrics:
     """Compute all figures of predictions whose labels are known."""
-    clipped = np.clip(probability, 1e-6, 1 - 1e-6)
-    constant = np.full(len(labels), np.clip(base_rate, 1e-6, 1 - 1e-6))
     confident = np.maximum(probability, 1 - probability) >= threshold
     right = (probability >= 0.5) == (labels == 1)
     reliability = _reliability(probability, labels)
     return Metrics(
         samples=len(labels),
         auc=float(roc_auc_score(labels, probability)) if len(np.unique(labels)) == 2 else None,
-        log_loss=float(log_loss(labels, clipped, labels=[0, 1])),
-        baseline_log_loss=float(log_loss(labels, constant, labels=[0, 1])),
+        log_loss=mean_log_loss(probability, labels),
+        baseline_log_loss=mean_log_loss(np.full(len(labels), base_rate), labels),
         brier=float(np.mean((probability - labels) ** 2)),
         calibration_error=calibration_error(reliability),
         precision=float(right[confident].mean()) if confident.any() else None,
         coverage=float(confident.mean()),
         reliability=reliability,
     )
+
+
+def mean_log_loss(probability: Floats, labels: npt.NDArray[np.int8]) -> float:
+    """Nats per sample."""
+    return float(log_loss(labels, np.clip(probability, 1e-6, 1 - 1e-6), labels=[0, 1]))
+
+
+def simulate_trades(
+    probability: Floats, known_at: Times, label_end: Times, moves: Floats, threshold: float, cost_rate: float
+) -> tuple[int, float]:
+    """Number and summed net return of the trades that the predictions of one fold would have made.
+
+    One position at a time: in at the open after a prediction with at least the threshold's confidence, out where its
+    label ends. It says whether a fold's right predictions were those that pay; the backtest with ladder, trailing and
+    portfolio limits says what a strategy makes of them.
+
+    Parameters
+    ----------
+    known_at, label_end : array of datetime64
+        Close of each prediction's bar and when its label was known, ascending in the former.
+    moves : array of float
+        What the price did over the label's life, see `Labels.move`.
+    """
+    returns = trade_return(probability >= 0.5, moves, cost_rate)
+    confident = np.maximum(probability, 1 - probability) >= threshold
+    free_from = known_at[0] if len(known_at) else None
+    trades, profit = 0, 0.0
+    for i in np.flatnonzero(confident & np.isfinite(returns)).tolist():
+        if known_at[i] >= free_from:
+            trades, profit, free_from = trades + 1, profit + float(returns[i]), label_end[i]
+    return trades, profit
 
 
 def add_up(parts: Iterable[Reliability]) -> Reliability:

@@ -1,22 +1,26 @@
 """One training: which rows may be learnt from, what each fold gives, and the final fit."""
 
 import hashlib
-from collections.abc import Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 
 import numpy as np
 import numpy.typing as npt
 
 from trading_pipelines.domain.labeling.triple_barrier import RowLabels
-from trading_pipelines.domain.modelling.classifier import Classifier, Samples, fit
-from trading_pipelines.domain.modelling.metrics import Metrics, add_up, calibration_error, measure
+from trading_pipelines.domain.modelling.classifier import BinnedSamples, Classifier, InnerSplit, Samples, fit
+from trading_pipelines.domain.modelling.metrics import Metrics, add_up, calibration_error, measure, simulate_trades
 from trading_pipelines.domain.modelling.spec import TrainingSpec
 from trading_pipelines.domain.validation.walk_forward import Fold, WalkForward, training_window
 
 Floats = npt.NDArray[np.float64]
 Times = npt.NDArray[np.datetime64]
+Rows = npt.NDArray[np.int64]
 MINIMUM_ROWS = 500
+MINIMUM_INNER_ROWS = 50
+SEARCHED = ("num_leaves", "min_data_in_leaf", "learning_rate", "feature_fraction", "bagging_fraction", "lambda_l2")
+"""Parameters of the booster that a search may change."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +33,15 @@ class TrainingData:
         Close of the row's bar.
     label_end : array of datetime64
         When the row's label was known.
+    moves : array of float or None
+        What the price did over the label's life, see `Labels.move`; None where nobody asks for a profit.
     """
 
     known_at: Times
     label_end: Times
     samples: Samples
     features: tuple[str, ...]
+    moves: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -43,14 +50,27 @@ class TrainingData:
     def sha256(self) -> str:
         """Hash of everything that is learnt from."""
         digest = hashlib.sha256()
-        for array in (self.known_at, self.label_end, self.samples.features, self.samples.labels):
+        moves = np.empty(0) if self.moves is None else self.moves
+        for array in (self.known_at, self.label_end, self.samples.features, self.samples.labels, moves):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
 
 @dataclass(frozen=True)
 class FoldResult:
-    """What one fold has shown; times in UTC."""
+    """What one fold has shown; times in UTC.
+
+    Attributes
+    ----------
+    parameters : dict
+        The booster's, see `tuned`.
+    rounds : int
+        Boosting rounds that early stopping left.
+    calibration : float
+        Factor on the log-odds.
+    probabilities : array of float
+        Of the rows of the test window.
+    """
 
     number: int
     train_from: np.datetime64
@@ -58,6 +78,10 @@ class FoldResult:
     test_from: np.datetime64
     test_until: np.datetime64
     metrics: Metrics
+    parameters: dict[str, float]
+    rounds: int
+    calibration: float
+    probabilities: Floats
 
 
 def model_inputs(names: Sequence[str], price_scaled: Set[str], spec: TrainingSpec) -> list[int]:
@@ -73,40 +97,94 @@ def assemble(known_at: Times, features: Floats, names: tuple[str, ...], labels: 
     """Keep the rows that have a label; what is still warming up is NaN, which the booster knows how to take."""
     keep = labels.value >= 0
     samples = Samples(features[keep], labels.value[keep], labels.weight[keep])
-    return TrainingData(known_at[keep], labels.known_at[keep], samples, names)
+    return TrainingData(known_at[keep], labels.known_at[keep], samples, names, labels.move[keep])
 
 
 def splitter(spec: TrainingSpec) -> WalkForward:
     """The walk-forward split that the spec describes."""
     return WalkForward(
-        train=np.timedelta64(spec.train_days, "D"),
+        train=None if spec.anchored else np.timedelta64(spec.train_days, "D"),
         test=np.timedelta64(spec.test_days, "D"),
         embargo=np.timedelta64(spec.embargo_minutes, "m"),
         folds=spec.folds,
     )
 
 
+def folds_of(data: TrainingData, spec: TrainingSpec) -> list[Fold]:
+    """The folds of the data, oldest first."""
+    return list(splitter(spec).split(data.known_at, data.label_end))
+
+
+def final_rows(data: TrainingData, as_of: np.datetime64, spec: TrainingSpec) -> Rows:
+    """The rows that the version for use at `as_of` learns from; nothing is tested on it, so no embargo is due."""
+    length = splitter(spec).train
+    return np.flatnonzero(training_window(data.known_at, data.label_end, as_of, length, np.timedelta64(0, "m")))
+
+
+def inner_split(data: TrainingData, rows: Rows, spec: TrainingSpec) -> InnerSplit:
+    """Cut a training window in three, each purged from the next; the indices count within `rows`.
+
+    Of a short window at least two thirds are left to learn from.
+    """
+    known_at, label_end = data.known_at[rows], data.label_end[rows]
+    longest = (known_at[-1] - known_at[0]) / 6
+    calibration_from = known_at[-1] - min(longest, np.timedelta64(spec.calibration_days, "D"))
+    stop_from = calibration_from - min(longest, np.timedelta64(spec.early_stopping_days, "D"))
+    return InnerSplit(
+        train=np.flatnonzero(label_end <= stop_from),
+        stop=np.flatnonzero((known_at > stop_from) & (label_end <= calibration_from)),
+        calibration=np.flatnonzero(known_at > calibration_from),
+    )
+
+
+def is_enough(data: TrainingData, rows: Rows, spec: TrainingSpec) -> bool:
+    """Whether a window has rows to learn from besides those that stop and calibrate the fit."""
+    if len(rows) < MINIMUM_ROWS:
+        return False
+    inner = inner_split(data, rows, spec)
+    return min(len(inner.train), len(inner.stop), len(inner.calibration)) >= MINIMUM_INNER_ROWS
+
+
+def tuned(spec: TrainingSpec, parameters: Mapping[str, float]) -> TrainingSpec:
+    """The spec with the booster's parameters replaced by those that a search has found."""
+    return TrainingSpec.model_validate(spec.model_dump() | dict(parameters))
+
+
+def booster_parameters(spec: TrainingSpec) -> dict[str, float]:
+    """The parameters of the booster that a search may change."""
+    return {name: getattr(spec, name) for name in SEARCHED}
+
+
 def evaluate_fold(data: TrainingData, fold: Fold, spec: TrainingSpec) -> FoldResult | None:
     """Fit on the fold's past and judge by its test window; None where either has too few rows."""
-    if len(fold.train) < MINIMUM_ROWS or len(fold.test) == 0:
+    if len(fold.test) == 0 or not is_enough(data, fold.train, spec):
         return None
-    model, base_rate = _fit_window(data, fold.train, spec)
+    window = data.samples.take(fold.train)
+    model = fit(BinnedSamples(window, data.features, spec), inner_split(data, fold.train, spec), spec)
     test = data.samples.take(fold.test)
+    probabilities = model.probability(test.features)
+    base_rate = float(np.average(window.labels, weights=window.weights))
     return FoldResult(
         fold.number,
         data.known_at[int(fold.train[0])],
         data.known_at[int(fold.train[-1])],
         data.known_at[int(fold.test[0])],
         data.known_at[int(fold.test[-1])],
-        measure(model.probability(test.features), test.labels, base_rate, spec.confidence_threshold),
+        _judged(data, fold.test, probabilities, base_rate, spec),
+        booster_parameters(spec),
+        model.rounds,
+        model.factor,
+        probabilities,
     )
 
 
 def fit_final(data: TrainingData, as_of: np.datetime64, spec: TrainingSpec) -> Classifier | None:
     """Fit the version that goes into use at `as_of`; None with too few rows."""
-    split = splitter(spec)
-    rows = np.flatnonzero(training_window(data.known_at, data.label_end, as_of, split.train, np.timedelta64(0, "m")))
-    return None if len(rows) < MINIMUM_ROWS else _fit_window(data, rows, spec)[0]
+    rows = final_rows(data, as_of, spec)
+    if not is_enough(data, rows, spec):
+        return None
+    window = data.samples.take(rows)
+    return fit(BinnedSamples(window, data.features, spec), inner_split(data, rows, spec), spec)
 
 
 def pool(results: list[Metrics]) -> Metrics:
@@ -134,14 +212,21 @@ def pool(results: list[Metrics]) -> Metrics:
         precision=mean([(m.precision, m.coverage * m.samples) for m in results]),
         coverage=average("coverage"),
         reliability=reliability,
+        trades=sum(m.trades for m in results),
+        net_profit=sum(m.net_profit for m in results),
     )
 
 
-def _fit_window(data: TrainingData, rows: npt.NDArray[np.int64], spec: TrainingSpec) -> tuple[Classifier, float]:
-    """Fit on a window whose newest part is kept for early stopping and calibration, purged like a test window."""
-    inner_start = data.known_at[rows[-1]] - np.timedelta64(spec.early_stopping_days, "D")
-    inner = rows[data.known_at[rows] > inner_start]
-    older = rows[data.label_end[rows] <= inner_start]
-    train = data.samples.take(older)
-    base_rate = float(np.average(train.labels, weights=train.weights))
-    return fit(train, data.samples.take(inner), data.features, spec), base_rate
+def _judged(data: TrainingData, rows: Rows, probabilities: Floats, base_rate: float, spec: TrainingSpec) -> Metrics:
+    metrics = measure(probabilities, data.samples.labels[rows], base_rate, spec.confidence_threshold)
+    if data.moves is None:
+        return metrics
+    trades, profit = simulate_trades(
+        probabilities,
+        data.known_at[rows],
+        data.label_end[rows],
+        data.moves[rows],
+        spec.confidence_threshold,
+        spec.cost_rate,
+    )
+    return replace(metrics, trades=trades, net_profit=profit)

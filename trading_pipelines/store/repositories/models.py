@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, LiteralString
 
+import numpy as np
+import numpy.typing as npt
 import psycopg
 from psycopg import sql
-from psycopg.rows import class_row
+from psycopg.rows import class_row, dict_row
 from psycopg.types.json import Jsonb
 
 
@@ -124,27 +126,51 @@ def promote(connection: psycopg.Connection[Any], version: ModelVersion, effectiv
     )
 
 
-def save_fold(
-    connection: psycopg.Connection[Any],
-    training_key: str,
-    fold: int,
-    window: tuple[datetime, datetime, datetime, datetime],
-    metrics: dict[str, Any],
-) -> None:
-    """Checkpoint one fold; `window` is train from, train until, test from, test until."""
+@dataclass(frozen=True)
+class StoredFold:
+    """A checkpointed fold; `probabilities` are those of the labelled rows of its test window, in order of time."""
+
+    fold: int
+    train_from: datetime
+    train_until: datetime
+    test_from: datetime
+    test_until: datetime
+    metrics: dict[str, Any]
+    parameters: dict[str, Any]
+    rounds: int
+    calibration: float
+    probabilities: npt.NDArray[np.float64]
+
+
+def save_fold(connection: psycopg.Connection[Any], training_key: str, fold: StoredFold) -> None:
+    """Checkpoint one fold."""
+    row = vars(fold) | {
+        "training_key": training_key,
+        "metrics": Jsonb(fold.metrics),
+        "parameters": Jsonb(fold.parameters),
+        "probabilities": fold.probabilities.astype("<f8").tobytes(),
+    }
+    names = sql.SQL(", ").join(map(sql.Identifier, row))
+    marks = sql.SQL(", ").join(map(sql.Placeholder, row))
     connection.execute(
-        """
-        insert into model_folds (training_key, fold, train_from, train_until, test_from, test_until, metrics)
-        values (%s, %s, %s, %s, %s, %s, %s) on conflict do nothing
-        """,
-        (training_key, fold, *window, Jsonb(metrics)),
+        sql.SQL("insert into model_folds ({}) values ({}) on conflict do nothing").format(names, marks), row
     )
 
 
-def saved_folds(connection: psycopg.Connection[Any], training_key: str) -> dict[int, dict[str, Any]]:
-    """Metrics of the folds that are done, by number."""
-    rows = connection.execute("select fold, metrics from model_folds where training_key = %s", (training_key,))
-    return dict(rows)
+def saved_folds(connection: psycopg.Connection[Any], training_key: str) -> list[StoredFold]:
+    """The folds that are done, in order."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(
+            """
+            select fold, train_from, train_until, test_from, test_until, metrics, parameters, rounds, calibration,
+                   probabilities
+            from model_folds where training_key = %s order by fold
+            """,
+            (training_key,),
+        ).fetchall()
+    for row in rows:
+        row["probabilities"] = np.frombuffer(row["probabilities"], dtype="<f8")
+    return [StoredFold(**row) for row in rows]
 
 
 def _one(connection: psycopg.Connection[Any], query: LiteralString, arguments: tuple[Any, ...]) -> ModelVersion | None:
