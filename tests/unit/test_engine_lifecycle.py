@@ -11,13 +11,18 @@ from hypothesis import strategies as st
 from trading_pipelines.domain.engine.lifecycle import (
     EventKind,
     PositionState,
+    add_to_position,
+    gap_at_open,
     ladder_quantities,
     open_position,
+    rounded_price,
+    spread_addition,
     step_bar,
     step_close,
     step_inside,
 )
 from trading_pipelines.domain.engine.params import ExecutionParams
+from trading_pipelines.domain.execution.amounts import on_grid
 from trading_pipelines.domain.execution.orders import FillKind, PositionSide
 
 PARAMS = ExecutionParams()
@@ -212,3 +217,91 @@ def test_ladder_without_a_step_spends_the_whole_quantity(quantity: float) -> Non
 
 def test_kinds_of_events_are_those_of_fills() -> None:
     assert {kind.name for kind in EventKind} - {"FUNDING"} == {kind.value for kind in FillKind}
+
+
+STEPS = ("0.00001", "0.001", "0.01", "0.03", "0.05", "0.5", "1", "5")
+
+
+@example(99.995, "0.01")
+@example(100.005, "0.01")
+@example(100.00500000000001, "0.01")
+@example(0.5, "1")
+@example(-1.5, "1")
+@given(st.floats(-1e6, 1e6), st.sampled_from(STEPS))
+def test_price_is_rounded_as_at_the_order_border(price: float, step: str) -> None:
+    assert rounded_price(price, float(step)) == float(on_grid(price, Decimal(step)))
+
+
+@given(st.integers(-(10**6), 10**6), st.sampled_from(STEPS), st.integers(-2, 2))
+def test_price_between_two_steps_goes_to_the_even_one(count: int, step: str, ulps: int) -> None:
+    """Right at the middle, and as near to it as floats come."""
+    price = float((2 * count + 1) * Decimal(step) / 2)
+    for _ in range(abs(ulps)):
+        price = math.nextafter(price, math.copysign(math.inf, ulps))
+    assert rounded_price(price, float(step)) == float(on_grid(price, Decimal(step)))
+
+
+def test_step_of_zero_rounds_no_price() -> None:
+    assert rounded_price(1 / 3, 0.0) == 1 / 3
+
+
+def test_trailed_stop_is_on_the_venue_s_step_and_never_goes_back() -> None:
+    after, _ = step_bar(_long(), 100.5, 102.5, 100.2, 0.0, PARAMS)
+    trailed = step_close(after, 102.4, 0.33, PARAMS, 0.1)
+    assert trailed.stop_price == 101.9  # 102.4 - 1.5 * 0.33 = 101.905
+    assert step_close(trailed, 102.4, 0.36, PARAMS, 0.1).stop_price == 101.9
+    assert step_close(trailed, 102.44, 0.33, PARAMS, 0.1).stop_price == 101.9
+    assert step_close(trailed, 102.5, 0.33, PARAMS, 0.1).stop_price == 102.0
+
+
+def test_addition_averages_the_entry_and_spreads_over_the_targets_that_work() -> None:
+    state, _ = step_bar(_long(), 100.5, 102.5, 100.2, 0.0, PARAMS)
+    after, (event,) = add_to_position(state, 7.0, 103.0, 101.0, PARAMS, 1.0)
+    price = 103.0 * (1 + SLIP)
+    assert (event.kind, event.quantity, event.price, event.fee) == (EventKind.ENTRY, 7.0, price, FEE * (7.0 * price))
+    assert (after.quantity, after.quantity_initial) == (14.0, 14.0)
+    assert after.entry_price == (7.0 * state.entry_price + 7.0 * price) / 14.0
+    assert after.entry_margin == pytest.approx(14.0 * after.entry_price / 5)
+    assert after.liquidation_price == after.entry_price * (1 - (1 / 5 - 0.005))
+    assert after.stop_price == 101.0
+    # TP1 is filled: 40 to 30 of 7, TP2 rounded down, TP3 the rest.
+    assert after.target_quantities == (0.0, 4.0 + 4.0, 3.0 + 3.0)
+    assert after.targets == state.targets
+
+
+def test_addition_keeps_the_better_stop() -> None:
+    after, _ = add_to_position(_short(), 5.0, 97.0, 103.0, PARAMS)
+    assert after.stop_price == 101.0
+    assert after.quantity == 15.0
+
+
+def test_addition_that_opens_beyond_its_stop_closes_everything() -> None:
+    after, events = add_to_position(_long(), 5.0, 103.0, 103.5, PARAMS)
+    assert [(e.kind, e.quantity) for e in events] == [(EventKind.ENTRY, 5.0), (EventKind.STOP, 15.0)]
+    assert not after.is_open
+
+
+def test_open_that_stops_a_position_leaves_nothing_to_add_to() -> None:
+    state, events = gap_at_open(_long(), 98.0, 0.5, PARAMS)
+    assert [e.kind for e in events] == [EventKind.FUNDING, EventKind.STOP]
+    with pytest.raises(ValueError, match="nothing is open"):
+        add_to_position(state, 5.0, 98.0, 97.0, PARAMS)
+
+
+@given(
+    st.integers(1, 10**6),
+    st.integers(1, 10**6),
+    st.sampled_from(["0", "0.00001", "0.001", "0.03", "1"]),
+    st.integers(0, 2),
+)
+def test_addition_is_spent_on_working_targets_in_whole_steps(held: int, added: int, step: str, filled: int) -> None:
+    size = Decimal(step) or Decimal("0.7")
+    parts = ladder_quantities(float(held * size), PARAMS.target_weights, float(step))
+    left = (0.0 if filled > 0 else parts[0], 0.0 if filled > 1 else parts[1], parts[2])
+    quantity = float(added * size)
+    spread = spread_addition(left, quantity, PARAMS.target_weights, float(step))
+    assert math.isclose(sum(spread), sum(left) + quantity, rel_tol=1e-14)
+    assert all((after > 0) == (before > 0) or before > 0 for before, after in zip(left, spread, strict=True))
+    if Decimal(step):
+        assert all(Decimal(repr(part)) % Decimal(step) == 0 for part in spread)
+        assert sum(Decimal(repr(part)) for part in spread) == sum(Decimal(repr(part)) for part in left) + added * size
