@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 import reference_simulator as reference
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from random_markets import Market, RandomStrategy, random_market
 
@@ -163,6 +163,25 @@ def test_every_rule_on_real_candles_gives_the_same_numbers(real_data_dir: Path, 
     result = compare(replace(market, instruments=venue_of(market)), strategy, ExecutionParams(), limits)
     assert len(result.trades) > 50
     assert "correlation" in result.refusals
+
+
+@pytest.mark.real_data
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, 220), st.integers(2, 8), st.integers(0, 2**32), st.sampled_from([0.02, 0.2]), rules, protections)
+def test_random_decisions_on_random_days_of_real_candles_give_the_same_numbers(
+    real_data_dir: Path,
+    day: int,
+    symbols: int,
+    seed: int,
+    entry_rate: float,
+    execution: ExecutionParams,
+    limits: RiskLimits,
+) -> None:
+    names = ("ADAUSDT", "BNBUSDT", "BTCUSDT", "DOGEUSDT", "ETHUSDT", "SOLUSDT", "SUIUSDT", "XRPUSDT")[:symbols]
+    start = pd.Timestamp("2025-01-01") + pd.Timedelta(days=day)
+    market = real_market(real_data_dir, "binance", names, "5m", str(start), str(start + pd.Timedelta(days=4)))
+    market = replace(market, instruments=venue_of(market))
+    compare(market, RandomStrategy(seed, entry_rate, 0.005), execution, limits)
 
 
 @pytest.mark.real_data
