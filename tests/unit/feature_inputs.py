@@ -16,11 +16,11 @@ def make_inputs(seed: int, bars: int = BARS) -> FeatureInputs:
     """Everything that the features of one symbol need; the same for the same seed."""
     leader_moves = np.random.default_rng(seed + 100).normal(0, 0.003, bars)
     own_moves = 0.6 * leader_moves + np.random.default_rng(seed).normal(0, 0.002, bars)
-    own, leader = _bars(own_moves, seed), _bars(leader_moves, seed + 100)
+    own, leader = make_bars(own_moves, seed), make_bars(leader_moves, seed + 100)
     settled = np.arange(START, own.closes_at[-1], 480 * MINUTE)
     return FeatureInputs(
         bars=own,
-        higher={timeframe: _longer(own, timeframe) for timeframe in (H1, H4, D1)},
+        higher={timeframe: longer(own, timeframe) for timeframe in (H1, H4, D1)},
         leader=leader,
         funding=Settlements(settled, np.random.default_rng(seed).normal(0, 1e-4, len(settled))),
         breadth=Breadth(leader.closes_at, *np.random.default_rng(seed + 200).random((3, bars))),
@@ -40,7 +40,8 @@ def first_hours(inputs: FeatureInputs, bars: int) -> FeatureInputs:
     return inputs.known_at(inputs.bars.ts[0] + bars * 15 * MINUTE)
 
 
-def _bars(moves: Floats, seed: int) -> Bars:
+def make_bars(moves: Floats, seed: int) -> Bars:
+    """A random walk as 15-minute candles."""
     draw = np.random.default_rng(seed)
     close = 100 * np.exp(np.cumsum(moves))
     open_ = np.concatenate(([100.0], close[:-1]))
@@ -55,7 +56,7 @@ def _bars(moves: Floats, seed: int) -> Bars:
     )
 
 
-def _longer(bars: Bars, timeframe: Timeframe) -> Bars:
+def longer(bars: Bars, timeframe: Timeframe) -> Bars:
     """Whole bars of a longer timeframe; the first candle opens at midnight."""
     size = timeframe.minutes // bars.timeframe.minutes
     rows = len(bars) // size
