@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from email.utils import format_datetime
+from pathlib import Path
 
 import fake_bybit
 import pandas as pd
@@ -86,6 +87,7 @@ def test_instruments_carry_the_steps_and_minimums_of_the_exchange(source: CcxtSo
         min_quantity=Decimal("0.001"),
         min_notional=Decimal(5),
         funding_interval_minutes=240,
+        max_leverage=Decimal(100),
     )
 
 
@@ -171,6 +173,22 @@ def test_exchange_that_asks_for_a_pause_gets_it(bybit: FakeBybit, source: CcxtSo
     fetch(source)
     (nap,) = naps
     assert 17 < nap <= 18
+
+
+def test_processes_share_the_pace_and_the_pauses_that_the_exchange_asks_for(bybit: FakeBybit, tmp_path: Path) -> None:
+    paces = Naps(), Naps()
+    one, other = (
+        CcxtSource("bybit", bybit.url, clock=lambda: bybit.now, sleep=naps, limits_folder=tmp_path) for naps in paces
+    )
+    one.instruments()
+    other.instruments()
+    assert sum(paces[1]) > 0  # the slots that the first has taken
+    instrument = btc(one)
+    bybit.faults[KLINE].append(fake_bybit.too_many_requests("30"))
+    list(one.candles(instrument, M5, CLOSED - timedelta(hours=1), CLOSED))
+    del paces[1][:]
+    list(other.candles(instrument, M5, CLOSED - timedelta(hours=1), CLOSED))
+    assert max(paces[1]) > 25
 
 
 def test_exchange_that_asks_for_too_long_a_pause_has_failed(bybit: FakeBybit, source: CcxtSource, naps: Naps) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import cached_property
+from pathlib import Path
 from typing import Any, TypeVar
 
 import ccxt
@@ -18,6 +19,7 @@ import pandas as pd
 import structlog
 
 from trading_pipelines.adapters.sources.base import CandlePage, SourceError
+from trading_pipelines.adapters.sources.limiter import SharedLimiter
 from trading_pipelines.adapters.sources.retry import RetryPolicy, retry_after_seconds
 from trading_pipelines.adapters.sources.venues import VENUES, Venue
 from trading_pipelines.domain.market.candles import CANDLE_COLUMNS, TS_DTYPE
@@ -49,14 +51,28 @@ class CcxtSource:
         retry: RetryPolicy | None = None,
         clock: Callable[[], datetime] = _wall_clock,
         sleep: Callable[[float], None] = time.sleep,
+        limits_folder: Path | None = None,
     ) -> None:
-        """Build the client; nothing is asked yet. `base_url` replaces scheme and host of every address."""
+        """Build the client; nothing is asked yet.
+
+        Parameters
+        ----------
+        base_url : str, optional
+            Replaces scheme and host of every address.
+        limits_folder : Path, optional
+            Where processes share the exchange's rate limit; without it each keeps its own.
+        """
         self.exchange = exchange
         self._venue = VENUES[exchange]
         self._retry = retry or RetryPolicy()
         self._clock = clock
         self._sleep = sleep
         self._client = _client(self._venue, base_url)
+        self._limiter: SharedLimiter | None = None
+        if limits_folder is not None:
+            interval = float(self._client.rateLimit) / 1000
+            self._limiter = SharedLimiter(limits_folder / self._venue.ccxt_id, interval, sleep=sleep)
+            self._client.throttle = lambda cost=None: self._limiter and self._limiter.wait(cost or 1.0)
         self._offset = timedelta()
         self._offset_measured_at: datetime | None = None
 
@@ -224,6 +240,8 @@ class CcxtSource:
             tries = f"after {self._retry.attempts} attempts" if delay is None else f"for the next {asked_for:.0f} s"
             raise SourceError(f"{self.exchange} does not give {what} {tries}: {_describe(error)}") from error
         seconds = delay if asked_for is None else asked_for + delay
+        if asked_for is not None and self._limiter is not None:
+            self._limiter.rest(asked_for)
         log.info("asking again", exchange=self.exchange, what=what, seconds=round(seconds, 1), cause=_describe(error))
         self._sleep(seconds)
 

@@ -66,7 +66,7 @@ def _open_ccxt(settings: Settings) -> MarketDataSource:
         raise UserError("TRADING_SYMBOLS: name at least one symbol for the ccxt source, for example BTCUSDT,ETHUSDT")
     from trading_pipelines.adapters.sources.ccxt_source import CcxtSource  # slow to import, rarely needed
 
-    return CcxtSource(settings.exchange, settings.ccxt_base_url)
+    return CcxtSource(settings.exchange, settings.ccxt_base_url, limits_folder=settings.data_dir / "limits")
 
 
 def choose_instruments(
