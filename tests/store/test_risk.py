@@ -11,6 +11,7 @@ import pytest
 from trading_world import BAR, BTC, ETH, T0, World, build_world
 
 from trading_pipelines.application.execution import execute_signals, synchronise
+from trading_pipelines.application.performance import session_performance
 from trading_pipelines.application.portfolio import portfolio_view
 from trading_pipelines.application.risk import Stage, assess, keep_assessment, record_protections
 from trading_pipelines.domain.execution.orders import PositionSide
@@ -263,3 +264,21 @@ def test_session_without_rules_is_not_locked(connection: Connection) -> None:
     mark(world, T0, 5_000.0)
     assert refused_by(ask(world, T0 + HOUR)) is None
     assert locks(world) == []
+
+
+def test_r_is_measured_from_the_decision_s_close_to_the_first_stop(world: World) -> None:
+    world.signal()
+    execute_signals(world.connection, world.session, world.exchange, T0, quotes=world.quotes(), kill=None)
+    world.bar(0, 100.3, 100.5, 98, 98.5)
+    synchronise(world.connection, world.session, world.exchange, T0 + BAR)
+    [(quantity, risk)] = world.rows(
+        "select p.quantity_initial, r.initial_risk from positions p join position_risk r using (position_id)"
+    )
+    assert risk == pytest.approx(float(quantity) * (100.0 - 99.0))
+    assert session_performance(world.connection, world.session.session_id).average_r == pytest.approx(-1.3, abs=0.3)
+
+
+def test_r_of_a_position_without_a_signal_is_measured_from_its_entry(world: World) -> None:
+    position_id = closed(world, T0)
+    world.connection.execute("update positions set initial_stop_price = 98 where position_id = %s", (position_id,))
+    assert world.rows("select initial_risk from position_risk") == [(2.0,)]

@@ -13,8 +13,9 @@ from trading_pipelines.store.connection import read_frame
 _CLOSED = """
     select opened_at, closed_at, realised_pnl::float8 as realised_pnl, fees::float8 as fees,
            funding::float8 as funding, slippage::float8 as slippage,
-           coalesce(abs(entry_price - initial_stop_price) * quantity_initial, 0)::float8 as initial_risk
-    from positions where session_id = %s and status = 'CLOSED' order by opened_at
+           r.initial_risk
+    from positions p join position_risk r using (position_id)
+    where p.session_id = %s and p.status = 'CLOSED' order by p.opened_at
 """
 
 

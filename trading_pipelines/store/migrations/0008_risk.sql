@@ -35,3 +35,18 @@ create table risk_assessments (
 );
 create index risk_assessments_by_time on risk_assessments (session_id, assessed_at);
 comment on column risk_assessments.rules is 'every rule in its order with outcome, value and limit';
+
+create view position_risk as
+select p.position_id,
+       coalesce(own.risk, (p.quantity_initial * abs(p.entry_price - p.initial_stop_price))::float8, 0) as initial_risk
+from positions p
+join instruments i using (instrument_id)
+cross join lateral (
+    select sum(o.filled_quantity::float8 * abs(s.entry_price - case
+               when o.leg = 'ENTRY' then p.initial_stop_price::float8
+               when i.price_step = 0 then s.stop_price
+               else (round(s.stop_price::numeric / i.price_step) * i.price_step)::float8 end)) as risk
+    from orders o join signals s using (signal_id)
+    where o.position_id = p.position_id and o.leg in ('ENTRY', 'ADD') and o.filled_quantity > 0
+) own;
+comment on view position_risk is 'R in quote currency: quantity times the distance from the reference price (close of the decision bar) to the first stop, summed over entry and additions; from the entry price where no signal is known';

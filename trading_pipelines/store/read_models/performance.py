@@ -82,10 +82,11 @@ _TRADES = """
 select i.symbol, p.side, p.quantity_initial::float8 as quantity, p.entry_price::float8 as entry_price,
        p.realised_pnl::float8 as realised_pnl, p.fees::float8 as fees, p.funding::float8 as funding,
        p.slippage::float8 as slippage, (p.realised_pnl - p.fees - p.funding)::float8 as net,
-       (p.quantity_initial * abs(p.entry_price - p.initial_stop_price))::float8 as risk,
+       r.initial_risk as risk,
        p.close_reason, p.opened_at, p.closed_at
 from positions p
 join instruments i using (instrument_id)
+join position_risk r using (position_id)
 where p.session_id = %(session)s and p.status = 'CLOSED'
 order by p.closed_at, i.symbol
 """
