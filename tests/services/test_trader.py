@@ -1,7 +1,11 @@
 """The fast service on a real database and a market that the test moves by its clock."""
 
+import contextlib
+import http.server
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -19,13 +23,17 @@ from waiting import wait_until
 from trading_pipelines.adapters.sources.base import CandlePage, SourceError
 from trading_pipelines.application.execution import execute_signals
 from trading_pipelines.application.ingestion import ingest
+from trading_pipelines.application.instructions import submit
 from trading_pipelines.application.kill_switch import KillSwitch
+from trading_pipelines.application.sessions import create_session, stop_session
 from trading_pipelines.domain.market.instrument import Instrument
 from trading_pipelines.domain.market.ticker import Ticker
 from trading_pipelines.domain.market.timeframe import Timeframe
+from trading_pipelines.services.dagster_reports import DagsterReports
 from trading_pipelines.services.trader import Trader, TraderLoop
 from trading_pipelines.settings import Settings, load_settings
 from trading_pipelines.store.connection import Connection, connect
+from trading_pipelines.store.repositories.instructions import InstructionKind
 
 
 class Venue:
@@ -208,6 +216,153 @@ def test_kill_switch_that_flattens_closes_the_position(trader: Trader, venue: Ve
     tick(trader, venue, 2)
     tick(trader, venue, 2)
     assert rows(trader, "select status, close_reason from positions") == [("CLOSED", "KILL_SWITCH")]
+
+
+def test_exit_that_a_strategy_has_decided_is_sent_and_noted(trader: Trader, venue: Venue) -> None:
+    tick(trader, venue, 2)
+    open_long(trader, venue)
+    rows(
+        trader,
+        "insert into exit_decisions (session_id, position_id, instrument_id, timeframe, ts, strategy, decided_at, "
+        "reason) select session_id, position_id, instrument_id, '15m', opened_at, 'x', opened_at, 'MODEL_REVERSAL' "
+        "from positions returning 1",
+    )
+    tick(trader, venue, 2)
+    tick(trader, venue, 2)
+    assert rows(trader, "select status, close_reason from positions") == [("CLOSED", "MODEL_REVERSAL")]
+    assert rows(trader, "select outcome, handled_at is not null from exit_decisions") == [("exit sent", True)]
+
+
+def test_instruction_of_a_person_is_carried_out_in_the_next_tick(trader: Trader, venue: Venue) -> None:
+    tick(trader, venue, 2)
+    world = world_of(trader)
+    submit(
+        trader.connection,
+        world.session.session_id,
+        InstructionKind.OPEN,
+        {"symbol": "BTCUSDT", "side": "LONG", "stop": 99.0},
+        key="k",
+        by="test",
+        as_of=venue.clock,
+        valid_seconds=30,
+    )
+    tick(trader, venue, 2)
+    tick(trader, venue, 2)
+    assert rows(trader, "select status, outcome from manual_instructions") == [
+        ("DONE", "the entry is sent with its stop and targets")
+    ]
+    assert rows(trader, "select status, quantity_open = quantity_protected from positions") == [("OPEN", True)]
+
+
+def test_position_near_its_stop_is_told_once(trader: Trader, venue: Venue) -> None:
+    tick(trader, venue, 2)
+    open_long(trader, venue)
+    for price in (99.2, 99.1, 99.2):
+        tick(trader, venue, 2, price=price)
+    told = "select subject, severity from events where kind = 'risk_alert' and payload ->> 'alert' = 'near_stop'"
+    assert rows(trader, told) == [("BTCUSDT", "warning")]
+    tick(trader, venue, 2, price=100.0)
+    tick(trader, venue, 2, price=99.2)
+    assert len(rows(trader, told)) == 2
+
+
+def test_account_that_differs_from_the_exchange_is_refused_until_it_is_mended(trader: Trader, venue: Venue) -> None:
+    tick(trader, venue, 2)
+    rows(trader, "update paper_accounts set cash = cash - 10 returning 1")
+    tick(trader, venue, 10)
+    assert rows(trader, "select known from account_truth") == [(False,)]
+    ((problem,),) = rows(trader, "select detail ->> 'problem' from heartbeats")
+    assert "the balance is 9990" in problem
+    tick(trader, venue, 10)
+    assert rows(trader, "select known from account_truth") == [(True,)]
+
+
+def test_sessions_are_served_side_by_side_and_one_that_fails_stops_no_other(
+    trader: Trader, venue: Venue, settings: Settings
+) -> None:
+    tick(trader, venue, 2)
+    second = create_session(trader.connection, settings, "second", start=True)
+    tick(trader, venue, 10)
+    assert [desk.session.name for desk in trader.desks] == ["paper", "second"]
+
+    class Failing:
+        def __getattr__(self, name: str) -> Any:
+            raise RuntimeError("this desk is broken")
+
+    failing: Any = Failing()
+    trader.desks[0].exchange = failing
+    venue.bars[T0] = (100.0, 100.2, 99.9, 100.0)
+    tick(trader, venue, 2, price=101.0)
+    tick(trader, venue, 2, price=101.0)
+
+    assert trader.desks[0].problem == "RuntimeError: this desk is broken"
+    moved = "select advanced_to from paper_markets where session_id = %s"
+    assert trader.connection.execute(moved, (second.session_id,)).fetchone() == (venue.clock,)
+    trader.connection.commit()
+    assert rows(trader, "select subject, count(*) from events where kind = 'session_failed' group by 1") == [
+        ("paper", 1)
+    ]
+
+
+def test_session_that_is_stopped_is_closed_and_then_left_alone(
+    trader: Trader, venue: Venue, connection: Connection
+) -> None:
+    tick(trader, venue, 2)
+    open_long(trader, venue)
+    stop_session(connection, trader.desks[0].session, venue.clock, flatten=True)
+    for _ in range(3):
+        tick(trader, venue, 10)
+    assert trader.desks == []
+    assert connection.execute("select status from sessions").fetchall() == [("STOPPED",)]
+    assert connection.execute("select close_reason from positions").fetchall() == [("SESSION_STOPPED",)]
+
+
+def test_close_of_a_bar_is_reported_to_dagster(trader: Trader, venue: Venue) -> None:
+    with recording_server() as (url, seen):
+        trader.reports = DagsterReports(url)
+        for _ in range(4):
+            tick(trader, venue, 5)
+        wait_until(lambda: len(seen) == 2)
+    (equity, positions) = sorted(seen)
+    assert equity == ("/report_asset_materialization/equity", {"equity of paper": 10_000.0})
+    assert positions == ("/report_asset_materialization/positions", {"open in paper": 0})
+    assert trader.reports.last_ms is not None
+
+
+def test_dagster_that_never_answers_holds_nothing_up(trader: Trader, venue: Venue) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        trader.reports = DagsterReports(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        for _ in range(60):
+            trader.reports.materialised("equity", {})
+        for _ in range(4):
+            tick(trader, venue, 5)
+    assert rows(trader, "select ts from equity") == [(T0,)]
+    assert trader.reports.last_ms is None
+
+
+@contextlib.contextmanager
+def recording_server() -> Iterator[tuple[str, list[tuple[str, Any]]]]:
+    """A webserver that takes reports as Dagster's does; what it was sent, as path and metadata."""
+    seen: list[tuple[str, Any]] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            seen.append((self.path, body["metadata"]))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}", seen
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def test_source_that_is_out_of_reach_is_reported_and_survived(trader: Trader, venue: Venue) -> None:

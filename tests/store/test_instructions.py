@@ -19,6 +19,7 @@ from trading_pipelines.application.kill_switch import KillSwitch
 from trading_pipelines.application.manual import Desk
 from trading_pipelines.application.monitor import finish_stop
 from trading_pipelines.application.reconciliation import reconcile
+from trading_pipelines.domain.execution.orders import BracketRequest
 from trading_pipelines.domain.execution.session import SessionMode
 from trading_pipelines.settings import TraderSettings
 from trading_pipelines.store.connection import Connection, connect
@@ -187,7 +188,7 @@ def test_risk_rules_refuse_a_second_position_of_the_symbol(world: World, desk: D
 
 
 class Unreachable(PaperExchange):
-    def create_bracket(self, *_: Any) -> Any:
+    def create_bracket(self, request: BracketRequest) -> Any:
         raise ExchangeUnavailable("down")
 
 
@@ -248,6 +249,37 @@ def test_stop_that_protects_nothing_is_refused(world: World, desk: Desk, price: 
     assert outcome(world)[0] == "REFUSED"
     assert reason in outcome(world)[1]
     assert world.rows("select stop_price from positions") == [(Decimal("99.00"),)]
+
+
+def test_part_of_a_position_is_closed_once_and_the_rest_stays_protected(world: World, desk: Desk) -> None:
+    position_id = opened(world, desk)
+    [(before,)] = world.rows("select quantity_open from positions")
+
+    give(world, InstructionKind.CLOSE, {"symbol": "BTCUSDT", "position_id": position_id, "share": 0.5}, at=T0 + BAR)
+    instructions.carry_out(world.connection, desk, T0 + BAR)
+    world.bar(1, 101, 101, 101, 101)
+    synchronise(world.connection, world.session, world.exchange, T0 + 2 * BAR)
+
+    [(status, left, protected)] = world.rows("select status, quantity_open, quantity_protected from positions")
+    assert (status, left) == ("OPEN", protected)
+    assert float(left) == pytest.approx(float(before) / 2, abs=0.001)
+    assert reconcile(world.connection, world.session, world.exchange, T0 + 2 * BAR, TraderSettings()).known
+
+
+def test_target_is_moved_and_one_that_the_price_has_passed_is_refused(world: World, desk: Desk) -> None:
+    position_id = opened(world, desk)
+    move = {"symbol": "BTCUSDT", "position_id": position_id, "number": 2}
+
+    give(world, InstructionKind.TARGET, move | {"price": 104.0}, key="good")
+    give(world, InstructionKind.TARGET, move | {"price": 99.5}, key="passed")
+    give(world, InstructionKind.TARGET, move | {"price": 105.0, "number": 4}, key="which")
+    instructions.carry_out(world.connection, desk, T0)
+
+    assert outcome(world, "good") == ("DONE", "target 2 is at 104.00")
+    assert outcome(world, "passed")[0] == "REFUSED"
+    assert outcome(world, "which")[0] == "REFUSED"
+    prices = world.rows("select trigger_price from paper_orders where leg = 'TP2' and status = 'OPEN'")
+    assert prices == [(Decimal("104.00"),)]
 
 
 # Sessions

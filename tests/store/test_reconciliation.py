@@ -394,7 +394,7 @@ def test_death_at_any_statement_ends_in_the_same_books(
 
     assert statement > 20
     assert compare(world, 400).known
-    assert world.rows("select count(*) from fills where fill_id like '%%-mended-%%'") == [(1,)]
+    assert world.rows("select count(*) from fills where source = 'RECONCILED'") == [(1,)]
     assert world.rows("select kind, mended_at is not null, count(*) from discrepancies group by 1, 2") == [
         ("POSITION_CLOSED_OUTSIDE" if harm is vanish else "POSITION_OPENED_OUTSIDE", True, 1)
     ]

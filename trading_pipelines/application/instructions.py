@@ -137,6 +137,7 @@ _HANDLERS: Mapping[
     InstructionKind.OPEN: manual.open_trade,
     InstructionKind.CLOSE: manual.close_trade,
     InstructionKind.STOP: manual.set_stop,
+    InstructionKind.TARGET: manual.set_target,
     InstructionKind.SESSION: _change_session,
 }
 

@@ -22,10 +22,10 @@ from trading_pipelines.adapters.exchanges.base import ExchangePort
 from trading_pipelines.application.atr import atr_at
 from trading_pipelines.application.execution import execute_signals
 from trading_pipelines.application.kill_switch import KillSwitch
-from trading_pipelines.application.protection import Sent, close_position, move_stop
+from trading_pipelines.application.protection import Sent, close_position, move_stop, move_target
 from trading_pipelines.application.risk import assess
-from trading_pipelines.domain.execution.amounts import on_grid
-from trading_pipelines.domain.execution.orders import PositionSide
+from trading_pipelines.domain.execution.amounts import exact, on_grid, round_down
+from trading_pipelines.domain.execution.orders import TARGETS, PositionSide
 from trading_pipelines.domain.execution.session import SessionStatus, TradingSession
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.risk.rules import Proposal
@@ -94,11 +94,21 @@ def open_trade(
 def close_trade(
     connection: psycopg.Connection[Any], desk: Desk, instruction: Instruction, as_of: datetime
 ) -> Outcome | None:
-    """Close the position `position_id` at the market."""
+    """Close the position `position_id` at the market, or the `share` of it that is asked for."""
     position = _position(connection, desk, instruction)
     if position is None:
         return Outcome(InstructionStatus.DONE, "the position is closed already")
-    sent = close_position(connection, desk.session, desk.exchange, position, "MANUAL", as_of)
+    part = _part(instruction, position)
+    sent = close_position(
+        connection,
+        desk.session,
+        desk.exchange,
+        position,
+        "MANUAL",
+        as_of,
+        quantity=part,
+        trade_id=None if part is None else instruction.instruction_id,
+    )
     return _of_exit(sent, "the exit is sent; it fills at the next price")
 
 
@@ -110,8 +120,7 @@ def set_stop(
     if position is None:
         return Outcome(InstructionStatus.REFUSED, "the position is closed")
     price = on_grid(_number(instruction, "price"), position.price_step)
-    mark = Decimal(repr(desk.quotes.get(position.instrument_id, float(position.mark_price))))
-    sign = position.side.sign
+    mark, sign = _mark(desk, position), position.side.sign
     if (mark - price) * sign <= 0:
         side = "below" if sign > 0 else "above"
         return Outcome(InstructionStatus.REFUSED, f"a stop of this position lies {side} the price, which is {mark:f}")
@@ -122,6 +131,32 @@ def set_stop(
         return Outcome(InstructionStatus.DONE, f"the stop is at {price:f}")
     sent = move_stop(connection, desk.session, desk.exchange, position, price, as_of)
     return _of_exit(sent, f"the stop is at {price:f}")
+
+
+def set_target(
+    connection: psycopg.Connection[Any], desk: Desk, instruction: Instruction, as_of: datetime
+) -> Outcome | None:
+    """Put target `number` (1 to 3) of the position `position_id` at `price`."""
+    position = _position(connection, desk, instruction)
+    if position is None:
+        return Outcome(InstructionStatus.REFUSED, "the position is closed")
+    number = int(instruction.arguments["number"])
+    if number not in (1, 2, 3):
+        raise UserError(f"there are targets 1 to 3, not {number}")
+    price = on_grid(_number(instruction, "price"), position.price_step)
+    mark = _mark(desk, position)
+    if (price - mark) * position.side.sign <= 0:
+        side = "above" if position.side.sign > 0 else "below"
+        return Outcome(InstructionStatus.REFUSED, f"a target of this position lies {side} the price, which is {mark:f}")
+    leg = TARGETS[number - 1]
+    with committed(connection):
+        working = orders.working_targets(connection, position.position_id).get(leg)
+    if working is not None and working.trigger_price == price:
+        return Outcome(InstructionStatus.DONE, f"target {number} is at {price:f}")
+    sent = move_target(connection, desk.session, desk.exchange, position, leg, price, as_of)
+    if sent is Sent.NOT_SENT:
+        return Outcome(InstructionStatus.REFUSED, f"target {number} is filled, or nothing is left for it")
+    return _of_exit(sent, f"target {number} is at {price:f}")
 
 
 def give_up(connection: psycopg.Connection[Any], desk: Desk, instruction: Instruction, as_of: datetime) -> Outcome:
@@ -309,6 +344,25 @@ def _position(connection: psycopg.Connection[Any], desk: Desk, instruction: Inst
     with committed(connection):
         held = positions.open_positions(connection, desk.session.session_id)
     return next((position for position in held if position.position_id == wanted), None)
+
+
+def _mark(desk: Desk, position: OpenPosition) -> Decimal:
+    """The current price, or the last one known."""
+    quote = desk.quotes.get(position.instrument_id)
+    return position.mark_price if quote is None else exact(quote)
+
+
+def _part(instruction: Instruction, position: OpenPosition) -> Decimal | None:
+    """How much to close, on the venue's step; None for all of it."""
+    share = float(instruction.arguments.get("share") or 1.0)
+    if not 0 < share <= 1:
+        raise UserError(f"a share lies above 0 and is at most 1, not {share:g}")
+    if share == 1:
+        return None
+    part = round_down(position.quantity_open * exact(share), position.quantity_step)
+    if part <= 0:
+        raise UserError(f"{share:.0%} of the position is less than the venue's step")
+    return part
 
 
 def _of_exit(sent: Sent, done: str) -> Outcome | None:

@@ -29,7 +29,7 @@ from trading_pipelines.domain.execution.orders import (
     BalanceReport,
     FillKind,
     FillReport,
-    Leg,
+    FillSource,
     OrderReport,
     OrderSide,
     OrderStatus,
@@ -228,11 +228,11 @@ def _orphaned(view: _View, name: str, report: OrderReport) -> str | None:
     stored = view.orders.get(name)
     if stored is not None and stored.status in UNRESOLVED:
         return None
-    if _opens(report.leg):
+    if report.leg.opens:
         if stored is None:
             return "nobody here has sent it"
         return None if stored.status in WORKING else f"it is {stored.status} here"
-    entering = {order.instrument_id for order in view.working.values() if _opens(order.leg)}
+    entering = {order.instrument_id for order in view.working.values() if order.leg.opens}
     if report.instrument_id not in view.held and report.instrument_id not in entering:
         return "there is no position for it to reduce"
     return None
@@ -387,7 +387,7 @@ def _fill(
     with committed(context.connection):
         cursor = fills.read_cursor(context.connection, context.session_id)
     return FillReport(
-        fill_id=f"{context.session_id.hex}-{truth.SYNTHETIC}-{row.discrepancy_id.hex[:16]}",
+        fill_id=f"{context.session_id.hex}-mended-{row.discrepancy_id.hex[:16]}",
         sequence=cursor.fill_sequence,
         client_order_id=None,
         instrument_id=row.instrument_id,
@@ -399,6 +399,7 @@ def _fill(
         reference_price=money(price),
         fee=Decimal(0),
         realised_pnl=realised_pnl,
+        source=FillSource.RECONCILED,
     )
 
 
@@ -499,10 +500,6 @@ def _symbol(context: _Context, instrument_id: int) -> str:
 def _agrees(view: _View, instrument_id: int) -> bool:
     held, booked = view.held.get(instrument_id), view.books.get(instrument_id)
     return held is not None and booked is not None and held.quantity == booked.quantity_open
-
-
-def _opens(leg: Leg) -> bool:
-    return leg is Leg.ENTRY
 
 
 def _held(report: PositionReport) -> dict[str, str]:

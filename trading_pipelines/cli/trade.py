@@ -52,9 +52,15 @@ def open_(
 
 
 @app.command("close")
-def close(symbol: Symbol, session: Session = None, request_id: Request = None, as_json: Json = False) -> None:
-    """Close the open position of a symbol at the market."""
-    _instruct("CLOSE", {"symbol": symbol.upper()}, session, request_id, as_json)
+def close(
+    symbol: Symbol,
+    share: Annotated[float, typer.Option(min=0.01, max=1, help="Part of what is open.")] = 1.0,
+    session: Session = None,
+    request_id: Request = None,
+    as_json: Json = False,
+) -> None:
+    """Close the open position of a symbol at the market, or a part of it."""
+    _instruct("CLOSE", {"symbol": symbol.upper(), "share": share}, session, request_id, as_json)
 
 
 @app.command("stop")
@@ -63,6 +69,20 @@ def stop(
 ) -> None:
     """Move the stop of the open position of a symbol."""
     _instruct("STOP", {"symbol": symbol.upper(), "price": price}, session, request_id, as_json)
+
+
+@app.command("target")
+def target(
+    symbol: Symbol,
+    price: Price,
+    number: Annotated[int, typer.Option(min=1, max=3, help="Which of the three targets.")] = 3,
+    session: Session = None,
+    request_id: Request = None,
+    as_json: Json = False,
+) -> None:
+    """Move a target of the open position of a symbol."""
+    arguments = {"symbol": symbol.upper(), "price": price, "number": number}
+    _instruct("TARGET", arguments, session, request_id, as_json)
 
 
 def _instruct(

@@ -12,6 +12,7 @@ import structlog
 
 from trading_pipelines.adapters.exchanges.paper import FundingEvent, MarketEvent, PaperExchange
 from trading_pipelines.application import instructions
+from trading_pipelines.application.alerts import Told, tell_alerts
 from trading_pipelines.application.atr import atr_at
 from trading_pipelines.application.execution import synchronise
 from trading_pipelines.application.kill_switch import KillSwitch
@@ -29,6 +30,7 @@ from trading_pipelines.application.monitor import (
 from trading_pipelines.application.reconciliation import reconcile
 from trading_pipelines.domain.execution.session import TradingSession
 from trading_pipelines.domain.market.timeframe import Timeframe
+from trading_pipelines.domain.risk.alerts import AlertThresholds, Level
 from trading_pipelines.services.market import Market
 from trading_pipelines.settings import TraderSettings
 from trading_pipelines.store.connection import Connection
@@ -50,11 +52,13 @@ class SessionDesk:
     market: Market
     kill: KillSwitch
     rules: TraderSettings
+    thresholds: AlertThresholds
     exchange: PaperExchange = field(init=False)
     problem: str | None = None
     unknown: str | None = None
     """Why nothing is known of the account, by the newest comparison."""
     _funding: Mapping[int, tuple[FundingEvent, ...]] = field(default_factory=dict[int, tuple[FundingEvent, ...]])
+    _told: Told = field(default_factory=dict[tuple[str, str], Level])
     _compared: bool = False
     _managed: datetime | None = None
     _next_management: datetime | None = None
@@ -96,6 +100,10 @@ class SessionDesk:
         """Let the exchange live through the newest prices, and take over what that has filled."""
         if self._apply_prices(now):
             synchronise(self.connection, self.session, self.exchange, now)
+
+    def tell(self, now: datetime) -> None:
+        """Tell of positions and losses that deserve a look."""
+        self._told = tell_alerts(self.connection, self.session, self.thresholds, self._told, now)
 
     def obey(self, now: datetime) -> int:
         """Do what strategies and people have decided; how many instructions of people that were."""

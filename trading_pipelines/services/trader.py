@@ -85,6 +85,7 @@ class Trader:
             with self._alone(desk, now):
                 desk.compare(now)
                 desk.follow_prices(now)
+                desk.tell(now)
             with self._alone(desk, now):
                 if desk.obey(now):
                     self._next_look = None
@@ -102,7 +103,7 @@ class Trader:
                 desk.follow(session)
         self.desks = [
             known.get(session.session_id)
-            or SessionDesk(self.connection, session, self.market, self.kill, self.settings.trader)
+            or SessionDesk(self.connection, session, self.market, self.kill, self.settings.trader, self.settings.alerts)
             for session in sessions
         ]
 

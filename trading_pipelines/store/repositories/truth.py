@@ -13,8 +13,6 @@ from psycopg.types.json import Jsonb
 
 from trading_pipelines.domain.execution.orders import FillReport, PositionReport
 
-SYNTHETIC = "mended"
-"""Part of the id of fills that stand for what the exchange did not report."""
 TAKEN_OVER = "taken over"
 """Mends a difference of the balance: it is part of the account's history from then on."""
 
@@ -203,7 +201,7 @@ def has_synthetic_fills(connection: psycopg.Connection[Any], session_id: UUID) -
     """Whether any fill of a session stands for one that the exchange did not report."""
     return (
         connection.execute(
-            "select from fills where session_id = %s and fill_id like %s limit 1", (session_id, f"%-{SYNTHETIC}-%")
+            "select from fills where session_id = %s and source = 'RECONCILED' limit 1", (session_id,)
         ).rowcount
         > 0
     )
@@ -217,9 +215,9 @@ def withdraw_synthetic_fill(connection: psycopg.Connection[Any], session_id: UUI
             select client_order_id from (
                 select * from fills where session_id = %s and instrument_id = %s
                 order by sequence desc, ts desc limit 1) newest
-            where side = %s and quantity = %s and fill_id like %s)
+            where side = %s and quantity = %s and source = 'RECONCILED')
         returning position_id
         """,
-        (session_id, arrived.instrument_id, arrived.side, arrived.quantity, f"%-{SYNTHETIC}-%"),
+        (session_id, arrived.instrument_id, arrived.side, arrived.quantity),
     ).fetchone()
     return None if row is None else row[0]
