@@ -1,19 +1,26 @@
 """Measure walk-forward training on stored candles; prints one JSON object.
 
 Run with `python benchmarks/training.py`: on the recorded Bybit candles when TRADING_TEST_DATA names their folder, else
-on a simulated market. A plain loop over the same folds with the same LightGBM parameters, all of them given to
-LightGBM's own threads, runs in turn with ours.
+on a simulated market. `--folds` and `--symbols` make it shorter, `--no-search` leaves the second training out.
+
+For each symbol in turn: a training as `trading train` does it (features, labels, folds, final fit, database), a plain
+LightGBM loop over the same folds, rows, weights and parameters with LightGBM's own threads, and a training with a
+parameter search. The two are compared fold by fold; `early` and `late` are the halves of the folds. The recipe (rounds,
+priors, windows) was chosen on every other fold of the early half, so only the late half judges it.
 """
 
+import argparse
 import json
+import math
 import os
 import statistics
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import lightgbm
 import numpy as np
@@ -29,20 +36,22 @@ from trading_pipelines.domain.modelling import training
 from trading_pipelines.domain.modelling.spec import TrainingSpec
 from trading_pipelines.domain.modelling.training import TrainingData
 from trading_pipelines.domain.simulation.spec import SimulatedMarketSpec
-from trading_pipelines.domain.validation.walk_forward import Fold
-from trading_pipelines.store.connection import connect
+from trading_pipelines.store.connection import Connection, connect
 from trading_pipelines.store.embedded import EmbeddedPostgres
 from trading_pipelines.store.migrate import migrate
 
-SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
 AS_OF = datetime(2025, 9, 28, tzinfo=UTC)
-SPEC = TrainingSpec(folds=67)
-REPEATS = 3
-DAYS = SPEC.train_days + SPEC.folds * SPEC.test_days + 40
 
 
 def main() -> None:
-    """Train everything once through the database, then the folds alone in turn with the plain loop."""
+    """Train every symbol in both ways, in turn."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--symbols", default="BTCUSDT,ETHUSDT,SOLUSDT")
+    parser.add_argument("--folds", type=int, default=67)
+    parser.add_argument("--no-search", dest="search", action="store_false")
+    options = parser.parse_args()
+    symbols = tuple(options.symbols.split(","))
+    spec = TrainingSpec(folds=options.folds)
     recorded = os.environ.get("TRADING_TEST_DATA")
     with tempfile.TemporaryDirectory(prefix="trading-benchmark-") as folder:
         Path(folder).chmod(0o755)
@@ -50,91 +59,128 @@ def main() -> None:
         url = server.start()
         try:
             migrate(url)
-            whole, versions, data = through_the_database(url, recorded)
+            with connect(url) as connection:
+                result = measure(connection, recorded, symbols, spec, options.search)
         finally:
             server.stop()
-    rounds = [{"folds_s": 0.0, "plain_loop_s": 0.0} for _ in range(REPEATS)]
-    plain_auc = 0.0
-    for times in rounds:
-        for one in data:
-            began = time.perf_counter()
-            fold_by_fold(one)
-            times["folds_s"] += time.perf_counter() - began
-        began = time.perf_counter()
-        plain_auc = statistics.mean(plain_loop(one) for one in data)
-        times["plain_loop_s"] += time.perf_counter() - began
-    medians = {name: round(statistics.median(r[name] for r in rounds), 2) for name in rounds[0]}
-    result = {
-        "benchmark": "training",
-        "market": "bybit, recorded" if recorded else "simulated",
-        "symbols": len(SYMBOLS),
-        "folds": SPEC.folds,
-        "rows": [len(one) for one in data],
-        "features": len(data[0].features),
-        "train_s": round(whole, 2),
-        **medians,
-        "auc": {symbol: round(auc, 4) for symbol, auc in versions.items()},
-        "plain_loop_auc": round(plain_auc, 4),
-    }
     sys.stdout.write(json.dumps(result) + "\n")
 
 
-def through_the_database(url: str, recorded: str | None) -> tuple[float, dict[str, float], list[TrainingData]]:
-    """Seconds of a training of all symbols (features, labels, folds, versions), its scores, and the data."""
-    source = open_source(recorded)
-    timeframe = Timeframe.M15 if recorded else Timeframe.M5
-    since = AS_OF - timedelta(days=DAYS)
-    with connect(url) as connection:
-        ingest(connection, source, SYMBOLS, timeframe, since, AS_OF)
+def measure(
+    connection: Connection, recorded: str | None, symbols: Sequence[str], spec: TrainingSpec, with_search: bool
+) -> dict[str, Any]:
+    """Ingest, then run the ways in turn."""
+    days = spec.train_days + spec.folds * spec.test_days + 40
+    source = open_source(recorded, symbols, days)
+    ingest(
+        connection, source, symbols, Timeframe.M15 if recorded else Timeframe.M5, AS_OF - timedelta(days=days), AS_OF
+    )
+    searching = spec.model_copy(update={"search": spec.search.model_copy(update={"enabled": True})})
+    seconds: dict[str, list[float]] = {"train": [], "plain_loop": [], "train_with_search": []}
+    scores: dict[str, dict[tuple[str, int], float]] = {"ours": {}, "plain": {}, "search": {}}
+    figures: dict[str, Any] = {}
+    for symbol in symbols:
         began = time.perf_counter()
-        reports = [train(connection, source.exchange, symbol, "15m", AS_OF, SPEC) for symbol in SYMBOLS]
-        whole = time.perf_counter() - began
-        data = [load_training_data(connection, source.exchange, symbol, "15m", AS_OF, SPEC) for symbol in SYMBOLS]
-    return whole, {report.symbol: report.metrics["auc"] for report in reports}, data
+        report = train(connection, source.exchange, symbol, "15m", AS_OF, spec)
+        seconds["train"].append(time.perf_counter() - began)
+        figures[symbol] = selected(report.metrics)
+        scores["ours"] |= stored_scores(connection, report.model_id, symbol)
+        data = load_training_data(connection, source.exchange, symbol, "15m", AS_OF, spec)
+        began = time.perf_counter()
+        scores["plain"] |= {(symbol, fold): score for fold, score in plain_loop(data, spec).items()}
+        seconds["plain_loop"].append(time.perf_counter() - began)
+        if with_search:
+            began = time.perf_counter()
+            report = train(connection, source.exchange, symbol, "15m", AS_OF, searching)
+            seconds["train_with_search"].append(time.perf_counter() - began)
+            figures[f"{symbol}, search"] = selected(report.metrics)
+            scores["search"] |= stored_scores(connection, report.model_id, symbol)
+    return {
+        "benchmark": "training",
+        "market": "bybit, recorded" if recorded else "simulated",
+        "symbols": len(symbols),
+        "folds": spec.folds,
+        "rows": len(data),
+        "features": len(data.features),
+        **{f"{name}_s": round(sum(values), 1) for name, values in seconds.items() if values},
+        "plain_loop_over_ours": round(
+            statistics.median(p / o for p, o in zip(seconds["plain_loop"], seconds["train"], strict=True)), 2
+        ),
+        "auc": {name: halves(values, spec.folds) for name, values in scores.items() if values},
+        "auc_difference_to_plain": {
+            name: difference(scores[name], scores["plain"], spec.folds) for name in ("ours", "search") if scores[name]
+        },
+        "figures": figures,
+    }
 
 
-def open_source(recorded: str | None) -> MarketDataSource:
+def open_source(recorded: str | None, symbols: Sequence[str], days: int) -> MarketDataSource:
     """The recorded market if there is one."""
     if recorded:
         return ArchiveSource(Path(recorded) / "ohlcv", "bybit")
-    return SimulatedSource(SimulatedMarketSpec(symbols=SYMBOLS, history_days=DAYS + 1), lambda: AS_OF)
+    return SimulatedSource(SimulatedMarketSpec(symbols=tuple(symbols), history_days=days + 1), lambda: AS_OF)
 
 
-def fold_by_fold(data: TrainingData) -> None:
-    """The folds as a training evaluates them."""
-    with ThreadPoolExecutor(SPEC.processes) as workers:
-        list(workers.map(lambda fold: training.evaluate_fold(data, fold, SPEC), folds_of(data)))
-
-
-def plain_loop(data: TrainingData) -> float:
-    """Mean area under the curve of one booster per fold, without early stopping and calibration."""
+def plain_loop(data: TrainingData, spec: TrainingSpec) -> dict[int, float]:
+    """Area under the curve per fold of one booster of fixed length, without early stopping and calibration."""
     parameters = {
         "objective": "binary",
-        "learning_rate": SPEC.learning_rate,
-        "num_leaves": SPEC.num_leaves,
-        "min_data_in_leaf": SPEC.min_data_in_leaf,
-        "feature_fraction": SPEC.feature_fraction,
-        "bagging_fraction": SPEC.bagging_fraction,
+        **training.booster_parameters(spec),
         "bagging_freq": 1,
-        "lambda_l2": SPEC.lambda_l2,
-        "seed": SPEC.seed,
+        "max_bin": spec.max_bin,
+        "seed": spec.seed,
         "verbosity": -1,
     }
-    scores: list[float] = []
-    for fold in folds_of(data):
-        if len(fold.train) < training.MINIMUM_ROWS:
+    scores: dict[int, float] = {}
+    for fold in training.folds_of(data, spec):
+        if not training.is_enough(data, fold.train, spec) or len(fold.test) == 0:
             continue
         train_rows, test = data.samples.take(fold.train), data.samples.take(fold.test)
         matrix = lightgbm.Dataset(train_rows.features, train_rows.labels, weight=train_rows.weights)
-        booster = lightgbm.train(parameters, matrix, SPEC.num_boost_round)
+        booster = lightgbm.train(parameters, matrix, spec.num_boost_round)
         if len(np.unique(test.labels)) == 2:
-            scores.append(float(roc_auc_score(test.labels, np.asarray(booster.predict(test.features)))))
-    return statistics.mean(scores)
+            scores[fold.number] = float(roc_auc_score(test.labels, np.asarray(booster.predict(test.features))))
+    return scores
 
 
-def folds_of(data: TrainingData) -> list[Fold]:
-    """The walk-forward folds of the spec."""
-    return list(training.splitter(SPEC).split(data.known_at, data.label_end))
+def stored_scores(connection: Connection, model_id: str, symbol: str) -> dict[tuple[str, int], float]:
+    """Area under the curve per fold of a version."""
+    rows = connection.execute(
+        "select fold, (f.metrics ->> 'auc')::float8 from model_folds f join model_versions v using (training_key) "
+        "where model_id = %s",
+        (model_id,),
+    )
+    return {(symbol, fold): auc for fold, auc in rows if auc is not None}
+
+
+def halves(scores: Mapping[tuple[str, int], float], folds: int) -> dict[str, float]:
+    """Mean over all folds and over each half."""
+    parts = {"all": range(folds), "early": range(folds // 2), "late": range(folds // 2, folds)}
+    return {
+        name: round(statistics.mean(score for (_, fold), score in scores.items() if fold in part), 4)
+        for name, part in parts.items()
+    }
+
+
+def difference(
+    ours: Mapping[tuple[str, int], float], plain: Mapping[tuple[str, int], float], folds: int
+) -> dict[str, float]:
+    """Mean paired difference, its standard error, and the share of folds that are at least as good."""
+    paired = [ours[key] - plain[key] for key in sorted(ours.keys() & plain.keys())]
+    late = [ours[key] - plain[key] for key in sorted(ours.keys() & plain.keys()) if key[1] >= folds // 2]
+    return {
+        "mean": round(statistics.mean(paired), 4),
+        "standard_error": round(statistics.stdev(paired) / math.sqrt(len(paired)), 4),
+        "late_mean": round(statistics.mean(late), 4),
+        "late_standard_error": round(statistics.stdev(late) / math.sqrt(len(late)), 4),
+        "not_worse": round(sum(d >= 0 for d in paired) / len(paired), 2),
+    }
+
+
+def selected(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The figures of a version that are worth a line."""
+    names = ("auc", "skill", "log_loss", "brier", "calibration_error", "precision", "coverage", "trades", "net_profit")
+    return {name: round(metrics[name], 5) for name in names if metrics[name] is not None}
 
 
 if __name__ == "__main__":

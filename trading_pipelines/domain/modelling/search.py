@@ -71,9 +71,13 @@ def search(data: TrainingData, rows: Rows, spec: TrainingSpec, seed: int) -> Fou
 
 
 def inner_windows(data: TrainingData, rows: Rows, spec: TrainingSpec) -> list[tuple[Rows, Rows]]:
-    """Rows to learn from and to judge by, newest window first; indices count within `rows`, labels are purged."""
+    """Rows to learn from and to judge by, newest window first; indices count within `rows`, labels are purged.
+
+    Of a short training window at least two thirds are left to learn from.
+    """
     known_at, label_end = data.known_at[rows], data.label_end[rows]
-    length = np.timedelta64(spec.early_stopping_days, "D")
+    longest = (known_at[-1] - known_at[0]) / (3 * spec.search.windows)
+    length = min(longest, np.timedelta64(spec.early_stopping_days, "D"))
     windows: list[tuple[Rows, Rows]] = []
     for number in range(spec.search.windows):
         until = known_at[-1] - number * length
