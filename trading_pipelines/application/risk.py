@@ -6,7 +6,6 @@ locks and correlations (`domain.risk`), and what becomes of a verdict.
 """
 
 import math
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -28,8 +27,10 @@ from trading_pipelines.domain.risk.protections import (
     longest_lock,
 )
 from trading_pipelines.domain.risk.rules import PortfolioView, Proposal, RiskAssessment, judge
+from trading_pipelines.errors import UserError
 from trading_pipelines.store.repositories import candles, events, risk_locks
 from trading_pipelines.store.repositories.events import Severity
+from trading_pipelines.store.transaction import committed
 
 
 class Stage(StrEnum):
@@ -79,7 +80,7 @@ def record_protections(connection: psycopg.Connection[Any], session: TradingSess
 
     A pure derivation from what is stored, so it may be called as often as one likes: after fills were taken over and
     after a mark, to show a lock at once, and before a trade in any case. A lock that a person has lifted stays lifted.
-    Locks that would have ended by now are not written any more.
+    A lock after a close that would have ended by now is not written any more.
     """
     found = [*_after_closes(connection, session, as_of), *_after_marks(connection, session, as_of)]
     new = [lock for lock in found if risk_locks.insert(connection, session.session_id, lock)]
@@ -87,6 +88,34 @@ def record_protections(connection: psycopg.Connection[Any], session: TradingSess
         if lock.reason is not LockReason.COOLDOWN:
             _announce(connection, session, lock, as_of)
     return len(new)
+
+
+def lift_locks(
+    connection: psycopg.Connection[Any], session: TradingSession, as_of: datetime, lock_id: int | None = None
+) -> int:
+    """End the locks that hold, or one of them, by a person's decision, and commit; how many there were.
+
+    Raises
+    ------
+    UserError
+        The named lock does not hold.
+    """
+    with committed(connection):
+        lifted = risk_locks.lift(connection, session.session_id, as_of, lock_id)
+        if lock_id is not None and not lifted:
+            raise UserError(f"lock {lock_id} of {session.name} does not hold: `trading risk locks` shows those that do")
+        if lifted:
+            which = "all locks" if lock_id is None else f"lock {lock_id}"
+            events.append(
+                connection,
+                as_of,
+                "risk_lock_lifted",
+                "account",
+                f"{which} lifted ({lifted})",
+                session_id=session.session_id,
+                severity=Severity.WARNING,
+            )
+    return lifted
 
 
 def _after_closes(connection: psycopg.Connection[Any], session: TradingSession, as_of: datetime) -> list[Lock]:
@@ -107,7 +136,7 @@ def _after_marks(connection: psycopg.Connection[Any], session: TradingSession, a
     until = risk_locks.locked_until(connection, session_id, LockReason.DRAWDOWN, as_of)
     while until is None or until <= as_of:
         mark = risk_locks.first_drawdown(connection, session_id, until, as_of, limits.max_drawdown_new_trades)
-        found = [] if mark is None else locks_after_mark(replace(mark, day_open=mark.equity), until, limits)
+        found = [] if mark is None else locks_after_mark(mark, until, limits)
         if not found:
             break
         locks += found

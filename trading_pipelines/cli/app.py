@@ -10,13 +10,16 @@ from typing import Annotated
 import typer
 
 from trading_pipelines.cli import (
+    backtest,
     database,
     explain,
     kill,
     market_data,
     models,
+    parity,
     platform,
     replay,
+    risk,
     session,
     status,
     trade,
@@ -34,9 +37,12 @@ app.command("status")(status.status)
 app.command("ingest")(market_data.ingest)
 app.command("train")(models.train)
 app.command("replay")(replay.replay)
+app.add_typer(backtest.app, name="backtest")
 app.command("explain")(explain.explain)
+app.command("parity")(parity.parity)
 app.add_typer(kill.app, name="kill")
 app.add_typer(session.app, name="session")
+app.add_typer(risk.app, name="risk")
 app.add_typer(trade.app, name="trade")
 app.add_typer(database.app, name="db")
 app.command("service")(platform.service)

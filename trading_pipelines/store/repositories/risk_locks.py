@@ -119,7 +119,10 @@ def first_loss(
 def first_drawdown(
     connection: psycopg.Connection[Any], session_id: UUID, since: datetime | None, as_of: datetime, drawdown: float
 ) -> Mark | None:
-    """The first mark from a moment on whose equity is at most 1 - `drawdown` of its running maximum."""
+    """The first mark from a moment on whose equity is at most 1 - `drawdown` of its running maximum.
+
+    It says nothing about the day: its equity stands in for that at 00:00 UTC.
+    """
     return _mark(
         connection,
         """
