@@ -27,8 +27,10 @@ def test_import_contracts_hold(root: Path) -> None:
     assert found.returncode == 0, found.stdout
 
 
-def test_dashboard_reads_through_read_models_only(root: Path) -> None:
-    allowed = ("trading_pipelines.store.read_models", "trading_pipelines.settings", "trading_pipelines.errors")
+def test_dashboard_reads_through_read_models_and_writes_through_actions(root: Path) -> None:
+    allowed = tuple(
+        f"trading_pipelines.{part}" for part in ("store.read_models", "store.actions", "settings", "errors")
+    )
     forbidden = ("psycopg", "sqlalchemy", "dagster", "ccxt")
     for file in python_files(root / "streamlit_app"):
         for name in imported(file):

@@ -5,12 +5,21 @@ from pathlib import Path
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
+from trading_world import build_world
 
 from trading_pipelines.settings import load_settings
-from trading_pipelines.store.connection import APP, READER, app_url, connect, password_file, reader_url, resolve_url
+from trading_pipelines.store.connection import (
+    READER,
+    REQUESTER,
+    connect,
+    password_file,
+    reader_url,
+    requester_url,
+    resolve_url,
+)
 from trading_pipelines.store.embedded import EmbeddedPostgres
 from trading_pipelines.store.migrate import migrate
-from trading_pipelines.store.roles import ensure_app, ensure_reader
+from trading_pipelines.store.roles import ensure_reader, ensure_requester
 
 pytestmark = pytest.mark.usefixtures("embedded_only")
 
@@ -45,18 +54,29 @@ def test_reader_cannot_write_even_when_it_asks_to(database: str, tmp_path: Path)
             reader.execute(INSERT)
 
 
-def test_app_writes_rows_and_cannot_change_the_schema(database: str, tmp_path: Path) -> None:
-    file = tmp_path / "app"
-    ensure_app(database, file)
-    with connect(_login(database, APP, file)) as app:
-        app.execute("insert into events (kind, subject, message) values ('test', 'row', 'with a generated id')")
-        app.execute("update events set message = 'changed'")
-        app.execute("delete from events")
-        app.commit()
-        for statement in (b"create table mine (a int)", b"drop table events", b"alter table events add a int"):
+def test_requester_adds_instructions_and_can_change_nothing(database: str, tmp_path: Path) -> None:
+    file = tmp_path / "requester"
+    ensure_requester(database, file)
+    with connect(database) as owner:
+        session = build_world(owner).session.session_id
+    insert = (
+        "insert into manual_instructions (session_id, kind, idempotency_key, arguments, requested_by, valid_until) "
+        "values (%s, 'CLOSE', 'k', '{}', 'test', now())"
+    )
+    with connect(_login(database, REQUESTER, file)) as requester:
+        requester.execute(insert, (session,))
+        requester.commit()
+        for statement in (
+            b"update manual_instructions set status = 'DONE'",
+            b"delete from manual_instructions",
+            b"update sessions set status = 'STOPPED'",
+            b"insert into kill_switch values (true, true, '', now())",
+            b"delete from orders",
+            b"create table mine (a int)",
+        ):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
-                app.execute(statement)
-            app.rollback()
+                requester.execute(statement)
+            requester.rollback()
 
 
 def test_role_made_again_keeps_its_password_in_a_private_file(database: str, tmp_path: Path) -> None:
@@ -77,11 +97,11 @@ def test_addresses_name_the_roles_once_they_are_made(tmp_path_factory: pytest.Te
     settings = load_settings(data_dir=data)
     with EmbeddedPostgres(data / "postgres", durable=False) as server:
         migrate(server.url)
-        assert app_url(settings) == resolve_url(settings)
+        assert requester_url(settings) == resolve_url(settings)
         with connect(reader_url(settings)) as reader, pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
             reader.execute(INSERT)
-        ensure_app(server.url, password_file(settings, APP))
+        ensure_requester(server.url, password_file(settings, REQUESTER))
         ensure_reader(server.url, password_file(settings, READER))
-        for url, role in ((app_url(settings), APP), (reader_url(settings), READER)):
+        for url, role in ((requester_url(settings), REQUESTER), (reader_url(settings), READER)):
             with connect(url) as connection:
                 assert connection.execute("select current_user").fetchone() == (role,)

@@ -17,9 +17,16 @@ import psycopg
 
 from trading_pipelines.errors import UserError
 from trading_pipelines.settings import Settings
-from trading_pipelines.store.connection import embedded_server, make_uri, resolve_url
+from trading_pipelines.store.connection import (
+    READER,
+    REQUESTER,
+    embedded_server,
+    make_uri,
+    password_file,
+    resolve_url,
+)
 from trading_pipelines.store.migrate import migrate, pending
-from trading_pipelines.store.roles import ensure_reader
+from trading_pipelines.store.roles import ensure_reader, ensure_requester
 
 
 def run_dir(settings: Settings) -> Path:
@@ -78,11 +85,12 @@ def ready_database(settings: Settings) -> Iterator[str]:
 def prepare_database(settings: Settings, url: str) -> list[str]:
     """Apply the migrations; the names of what was applied.
 
-    An embedded server gets the dashboard's role as well, a server of the user's own a database for Dagster.
+    An embedded server gets the dashboard's roles as well, a server of the user's own a database for Dagster.
     """
     applied = migrate(url)
     if settings.database_url is None:
-        ensure_reader(url, settings.data_dir / "postgres" / "reader-password")
+        ensure_reader(url, password_file(settings, READER))
+        ensure_requester(url, password_file(settings, REQUESTER))
     else:
         _ensure_dagster_database(url)
     return applied

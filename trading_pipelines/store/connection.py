@@ -22,7 +22,7 @@ from trading_pipelines.store.copy import MINUS_INFINITY, PgType, read_columns, t
 from trading_pipelines.store.embedded import DATABASES, EmbeddedPostgres
 
 Connection = psycopg.Connection[Any]
-APP = "trading_app"
+REQUESTER = "trading_requester"
 READER = "trading_reader"
 
 Params = Sequence[Any] | Mapping[str, Any] | None
@@ -126,9 +126,9 @@ def reader_url(settings: Settings) -> str:
     return _role_url(settings, READER) or make_conninfo(url, options=read_only)
 
 
-def app_url(settings: Settings) -> str:
-    """Address for what writes rows but needs no rights on the schema: that role, else ourselves."""
-    return _role_url(settings, APP) or resolve_url(settings)
+def requester_url(settings: Settings) -> str:
+    """Address for what writes instructions of people and nothing else: that role, else ourselves."""
+    return _role_url(settings, REQUESTER) or resolve_url(settings)
 
 
 def password_file(settings: Settings, role: str) -> Path:

@@ -1,6 +1,7 @@
 """Database roles: each process connects as one that can do what it needs and nothing else.
 
-The owner of the tables migrates; `APP` reads and writes rows; `READER` reads. Their generated passwords are kept in
+The owner of the tables migrates and trades; `READER` reads; `REQUESTER` reads and writes down what a person asks for,
+which only the fast service carries out. Their generated passwords are kept in
 files that only the owner of the data folder can read (`connection.password_file`).
 """
 
@@ -11,7 +12,7 @@ from typing import LiteralString
 
 from psycopg import sql
 
-from trading_pipelines.store.connection import APP, READER, connect
+from trading_pipelines.store.connection import READER, REQUESTER, connect
 
 _LOCK = 0x726F6C6573  # any fixed number: two processes that alter a role at once would fail
 
@@ -23,9 +24,9 @@ _READ = (
     "alter default privileges in schema public grant select on tables to {role}",
     "alter role {role} set timezone = 'UTC'",
 )
-_WRITE = (
-    "grant insert, update, delete on all tables in schema public to {role}",
-    "alter default privileges in schema public grant insert, update, delete on tables to {role}",
+_REQUEST = (
+    "grant insert on manual_instructions to {role}",
+    "alter role {role} set statement_timeout = '30s'",
 )
 _READ_ONLY = (
     "alter role {role} set default_transaction_read_only = on",
@@ -38,9 +39,9 @@ def ensure_reader(url: str, password_file: Path) -> None:
     _ensure(url, READER, password_file, _READ + _READ_ONLY)
 
 
-def ensure_app(url: str, password_file: Path) -> None:
-    """Let `APP` log in and read and write all rows, now and after later migrations; it cannot change the schema."""
-    _ensure(url, APP, password_file, _READ + _WRITE)
+def ensure_requester(url: str, password_file: Path) -> None:
+    """Let `REQUESTER` log in, read everything and add instructions; it can change nothing that is there."""
+    _ensure(url, REQUESTER, password_file, _READ + _REQUEST)
 
 
 def _ensure(url: str, role: str, password_file: Path, grants: tuple[LiteralString, ...]) -> None:
