@@ -50,7 +50,11 @@ def store(
     connection: Connection, exchange: str, frames: Mapping[str, pd.DataFrame], timeframe: Timeframe = QUARTER
 ) -> dict[str, Instrument]:
     """Store candles of perpetuals with small steps, under their base's name."""
-    steps = {"price_step": Decimal("0.0001"), "quantity_step": Decimal("0.001"), "min_notional": Decimal(5)}
+    steps: dict[str, Any] = {
+        "price_step": Decimal("0.0001"),
+        "quantity_step": Decimal("0.001"),
+        "min_notional": Decimal(5),
+    }
     made = {
         symbol: Instrument(exchange, symbol, symbol.removesuffix("USDT"), "USDT", MarketKind.PERPETUAL, **steps)
         for symbol in frames

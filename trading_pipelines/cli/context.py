@@ -143,6 +143,29 @@ def parse_params(strategies: Sequence[str], texts: Sequence[str]) -> dict[str, d
     return params
 
 
+def read_params(texts: Sequence[str]) -> dict[str, Any]:
+    """Parameters of one strategy, each text being `name=value` or a JSON object of them.
+
+    Raises
+    ------
+    UserError
+        It is neither.
+    """
+    params: dict[str, Any] = {}
+    for text in texts:
+        if text.lstrip().startswith("{"):
+            try:
+                params |= json.loads(text)
+            except json.JSONDecodeError as error:
+                raise UserError(f"--params {text!r}: not a JSON object: {error}") from error
+            continue
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise UserError(f"--params {text!r}: write it as name=value, for example fast=10")
+        params[name.strip()] = _json_or_text(value)
+    return params
+
+
 def check_direction(given: str) -> "TradedSides":
     """The sides to trade, if the name is known."""
     from trading_pipelines.domain.signals.policy import Direction as Known
