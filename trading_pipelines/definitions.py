@@ -32,6 +32,7 @@ from trading_pipelines.defs.operations.orphans import orphaned_run_sensor
 from trading_pipelines.defs.operations.schedules import kill_drill_schedule, maintenance_schedule
 from trading_pipelines.defs.operations.sensors import record_run_failure
 from trading_pipelines.defs.portfolio import checks as portfolio_checks
+from trading_pipelines.defs.portfolio import parity
 from trading_pipelines.defs.portfolio.assets import EQUITY
 from trading_pipelines.defs.signals import assets as signal_assets
 from trading_pipelines.defs.signals import checks as signal_checks
@@ -46,6 +47,7 @@ defs = dg.Definitions(
             [market_data_assets, feature_assets, model_assets, signal_assets, execution_assets]
         ),
         EQUITY,
+        parity.parity_reports,
     ],
     asset_checks=dg.load_asset_checks_from_modules(
         [
@@ -55,6 +57,7 @@ defs = dg.Definitions(
             signal_checks,
             execution_checks,
             portfolio_checks,
+            parity,
         ]
     ),
     jobs=[
@@ -68,6 +71,7 @@ defs = dg.Definitions(
         retention_job,
         corrections_job,
         kill_drill_job,
+        parity.parity_job,
     ],
     schedules=[
         market_data_schedule,
@@ -81,6 +85,7 @@ defs = dg.Definitions(
         retention_schedule,
         corrections_schedule,
         kill_drill_schedule,
+        parity.parity_schedule,
     ],
     sensors=[signal_emission_sensor, signal_execution_sensor, orphaned_run_sensor, record_run_failure],
     resources=platform_resources(),

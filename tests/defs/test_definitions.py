@@ -28,6 +28,7 @@ ASSETS = {
     "fills",
     "positions",
     "equity",
+    "parity_reports",
 }
 DAILY = {
     "ohlcv_5m",
@@ -128,6 +129,7 @@ def test_everything_that_the_platform_needs_runs_without_being_switched_on() -> 
         "retention_schedule": "41 3 * * *",
         "corrections_schedule": "11-59/15 * * * *",
         "kill_drill_schedule": "20 6 * * *",
+        "parity_schedule": "27 0 * * *",
         "training_schedule": "35 1 * * *",
     }
     assert all(s.default_status is dg.DefaultScheduleStatus.RUNNING for s in repository.schedule_defs)

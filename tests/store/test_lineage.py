@@ -92,7 +92,9 @@ def test_order_is_explained_back_to_the_candles_that_its_features_read(
     own = windows["features, own bars"]
     assert own["bars"] == own["candles"] == registry.WARMUP_BARS["signal"] + 1
     assert datetime.fromisoformat(own["newest"]) == order["ts"]
-    assert own["missing_bars"] == own["quarantined"] == 0
+    assert own["missing_bars"] == own["quarantined"] == own["corrected"] == 0
+    assert {verdict["stage"] for verdict in found["risk"]} == {"EMISSION", "ORDER"}
+    assert all(verdict["outcome"] != "REFUSE" and verdict["rules"] for verdict in found["risk"])
     closed_by = order["ts"] + BAR
     for role, length in (("features, 1h", 1), ("features, 4h", 4), ("features, 1d", 24)):
         newest = datetime.fromisoformat(windows[role]["newest"])
@@ -189,6 +191,7 @@ def test_features_recomputed_are_those_of_the_decision_until_a_candle_is_correct
         "where i.instrument_id = ohlcv_15m.instrument_id and i.symbol = %s and ts = %s",
         (order["symbol"], order["ts"]),
     )
-    verified = explain_trade(connection, order["order"], verify=True).content["verified"]
-    assert verified["equal"] is False
-    assert "atr_14" in verified["different"]
+    found = explain_trade(connection, order["order"], verify=True).content
+    assert found["verified"]["equal"] is False
+    assert "atr_14" in found["verified"]["different"]
+    assert found["candles"][0]["corrected"] == 1

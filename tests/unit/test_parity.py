@@ -17,7 +17,8 @@ PASSED = "all gates passed"
 
 
 def decision(bar: int, symbol: str = "AUSDT", outcome: str = "SIGNAL", reason: str = PASSED) -> DecisionRecord:
-    return DecisionRecord(T0 + bar * BAR, symbol, "model_signals", outcome, "LONG", reason, outcome == "SIGNAL")
+    taken = outcome == "SIGNAL"
+    return DecisionRecord(T0 + bar * BAR, symbol, "model_signals", outcome, "LONG", reason, Decimal("0.6"), taken)
 
 
 def fill(bar: int, symbol: str = "AUSDT", kind: str = "ENTRY", quantity: str = "1.5") -> FillRecord:
@@ -48,8 +49,9 @@ def test_earliest_difference_is_named_with_both_versions_and_the_field() -> None
     assert (found.what, found.at, found.symbol, found.field) == ("decision", T0 + 4 * BAR, "AUSDT", "side")
     assert (found.first, found.second) == (decision(3), other)
     assert str(found) == (
-        "decision of AUSDT at 2025-01-01 01:00: side differs: model_signals SIGNAL LONG (all gates passed, taken) | "
-        "model_signals SIGNAL SHORT (all gates passed, taken)"
+        "decision of AUSDT at 2025-01-01 01:00: side differs: "
+        "model_signals SIGNAL LONG 0.6 (all gates passed, taken) | "
+        "model_signals SIGNAL SHORT 0.6 (all gates passed, taken)"
     )
     assert found.as_json()["field"] == "side"
 

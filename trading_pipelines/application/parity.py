@@ -17,7 +17,7 @@ from trading_pipelines.application.strategy_inputs import from_microseconds, loa
 from trading_pipelines.domain.execution.session import TradingSession
 from trading_pipelines.domain.market.instrument import Instrument
 from trading_pipelines.domain.market.timeframe import Timeframe
-from trading_pipelines.domain.parity import DecisionRecord, FillRecord, Records, on_grid
+from trading_pipelines.domain.parity import DecisionRecord, FillRecord, Records, on_grid, significant
 from trading_pipelines.domain.signals.gates import judge_history
 from trading_pipelines.domain.simulation.backtest import BacktestInput, BacktestResult, run_backtest
 from trading_pipelines.domain.strategies.base import Strategy
@@ -136,7 +136,7 @@ def _backtest_decisions(
         _, proposals = propose(strategy, seen)
         verdicts = judge_history(proposals, strategy.policy(session.policy), session.execution, session.direction)
         complete, side = verdicts.setups.complete.tolist(), np.sign(verdicts.setups.side).tolist()
-        symbol = seen.bars.symbol
+        confidence, symbol = verdicts.setups.confidence.tolist(), seen.bars.symbol
         for i, closed_at in enumerate(proposals.closed_at.tolist()):
             refusal, ts = verdicts.refusal(i), from_microseconds(closed_at) - length
             records.append(
@@ -147,6 +147,7 @@ def _backtest_decisions(
                     outcome="SIGNAL" if refusal is None else "REJECTED",
                     side=("LONG" if side[i] > 0 else "SHORT") if complete[i] else None,
                     reason=refusal or _PASSED,
+                    confidence=significant(confidence[i]) if complete[i] else None,
                     taken=bool(taken.get((symbol, ts), False)),
                 )
             )

@@ -174,10 +174,14 @@ def _draw_signal(tree: "Tree", found: Row) -> None:
 
 def _draw_risk(tree: "Tree", found: Row) -> None:
     """What the risk rules said: their stored verdicts, and the events about this trade."""
-    rules = found["signal"].get("risk") or []
-    node = tree.add(f"risk rules ({len(rules)} stored verdicts, {len(found['events'])} events)")
-    for rule in rules:
-        node.add("  ".join(f"{name} {_number(value)}" for name, value in rule.items()))
+    node = tree.add(f"risk rules (asked {len(found['risk'])} times, {len(found['events'])} events)")
+    for verdict in found["risk"]:
+        asked = node.add(
+            f"{_time(verdict['assessed_at'])}  {verdict['stage'].lower()}: {verdict['outcome']} "
+            f"{_number(verdict['quantity'])}, {verdict['reason']}"
+        )
+        for rule in verdict["rules"]:
+            asked.add("  ".join(f"{name} {_number(value)}" for name, value in rule.items()))
     for event in found["events"]:
         node.add(f"{_time(event['ts'])}  {event['kind']}: {event['message']}")
 
@@ -233,11 +237,12 @@ def _draw_candles(tree: "Tree", found: Row) -> None:
     _add_candle(node, found["candle"])
     for window in found["candles"]:
         holes = f", {window['missing_bars']} missing" if window["missing_bars"] else ""
+        corrected = f", {window['corrected']} corrected later" if window["corrected"] else ""
         repaired = f", {window['repaired_gaps']} gaps repaired" if window["repaired_gaps"] else ""
         refused = f", {window['quarantined']} rows quarantined" if window["quarantined"] else ""
         node.add(
             f"{window['role']}: {window['candles']} of {window['bars']} {window['symbol']} {window['timeframe']} "
-            f"{_time(window['first'])} to {_time(window['last'])}{holes}{repaired}{refused}"
+            f"{_time(window['first'])} to {_time(window['last'])}{holes}{corrected}{repaired}{refused}"
         )
 
 

@@ -48,6 +48,7 @@ def _database(settings: "Settings") -> dict[str, Any]:
     from trading_pipelines.errors import UserError
     from trading_pipelines.store.connection import connect, resolve_url
     from trading_pipelines.store.migrate import pending
+    from trading_pipelines.store.read_models.parity import newest_reports
     from trading_pipelines.store.read_models.sessions import list_sessions
     from trading_pipelines.store.read_models.status import newest_candles, platform_status, source_status
     from trading_pipelines.store.read_models.watch import account_truth, last_drill
@@ -71,6 +72,7 @@ def _database(settings: "Settings") -> dict[str, Any]:
                     for name, truth in truths.items()
                     if truth is not None and not truth.allowed and _is_live(sessions, name)
                 },
+                "parity": [vars(report) for report in newest_reports(connection)],
                 "services": _records(state.services, "service", "age_seconds", "started_at"),
                 "candles": _freshness(newest_candles(connection)),
                 "problems": _problems(source_status(connection)),
@@ -135,6 +137,8 @@ def _show(found: dict[str, Any]) -> None:
         )
     for name, reason in found["refused"].items():
         typer.echo(f"{name:<10} trades nothing new: {reason}")
+    for report in found["parity"]:
+        typer.echo(_parity_line(report))
     services = [
         (s["service"], "alive" if s["age_seconds"] < STALE_AFTER_S else "silent", s["age_seconds"])
         for s in found["services"]
@@ -151,3 +155,12 @@ def _show(found: dict[str, Any]) -> None:
     print_table(
         "Sessions", ("name", "mode", "status", "exchange", "clock"), [tuple(s.values()) for s in found["sessions"]]
     )
+
+
+def _parity_line(report: dict[str, Any]) -> str:
+    """What the newest comparison of a session with a replay has found."""
+    bps = "" if report["price_bps_mean"] is None else f", fills {report['price_bps_mean']:+.1f} bps against the model"
+    others = "".join(f", {report[name]} {name}" for name in ("late", "missed") if report[name])
+    if report["diverged"]:
+        return f"parity     {report['session']} {report['day']}: {report['diverged']} DIVERGED, first {report['first']}"
+    return f"parity     {report['session']} {report['day']}: {report['equal']} decisions equal{others}{bps}"

@@ -33,6 +33,8 @@ class DecisionRecord:
         Open time of the bar.
     reason : str
         First gate that refused; of a signal always the same text.
+    confidence : Decimal or None
+        Of the set-up, to `SIGNIFICANT_DIGITS`; None without one.
     taken : bool or None
         Whether the order path sent an entry for it; None where the driver does not know.
     """
@@ -43,6 +45,7 @@ class DecisionRecord:
     outcome: str
     side: str | None
     reason: str
+    confidence: Decimal | None = None
     taken: bool | None = None
 
 
@@ -121,8 +124,8 @@ class Divergence:
         where = f"{self.what} of {self.symbol} at {self.at:%Y-%m-%d %H:%M}"
         if self.first is None or self.second is None:
             one, record = ("second", self.second) if self.first is None else ("first", self.first)
-            return f"{where}: only the {one} has it: {_words(record)}"
-        return f"{where}: {self.field} differs: {_words(self.first)} | {_words(self.second)}"
+            return f"{where}: only the {one} has it: {in_words(record)}"
+        return f"{where}: {self.field} differs: {in_words(self.first)} | {in_words(self.second)}"
 
     def as_json(self) -> dict[str, object]:
         """The divergence as plain values, times as ISO text and amounts as text."""
@@ -148,8 +151,26 @@ def compare(first: Records, second: Records) -> Divergence | None:
 def on_grid(value: float | Decimal, step: Decimal) -> Decimal:
     """The number on the venue's grid, or with `SIGNIFICANT_DIGITS` where there is none."""
     exact = Decimal(repr(value)) if isinstance(value, float) else value
-    rounded = (exact / step).quantize(Decimal(1)) * step if step > 0 else _SIGNIFICANT.create_decimal(exact)
-    return rounded.normalize()
+    return ((exact / step).quantize(Decimal(1)) * step).normalize() if step > 0 else significant(exact)
+
+
+def significant(value: float | Decimal) -> Decimal:
+    """The number with `SIGNIFICANT_DIGITS`."""
+    exact = Decimal(repr(value)) if isinstance(value, float) else value
+    return _SIGNIFICANT.create_decimal(exact).normalize()
+
+
+def in_words(record: DecisionRecord | FillRecord | None) -> str:
+    """One record for people."""
+    match record:
+        case DecisionRecord():
+            taken = {None: "", True: ", taken", False: ", not taken"}[record.taken]
+            setup = f" {record.side} {record.confidence:f}" if record.side and record.confidence is not None else ""
+            return f"{record.strategy} {record.outcome}{setup} ({record.reason}{taken})"
+        case FillRecord():
+            return f"{record.kind} {record.side} {record.quantity:f} at {record.reference_price:f}"
+        case None:
+            return "nothing"
 
 
 def _decision_divergences(first: Records, second: Records) -> list[Divergence]:
@@ -202,15 +223,3 @@ def _plain(record: DecisionRecord | FillRecord) -> dict[str, object]:
         else value
         for name, value in values.items()
     }
-
-
-def _words(record: DecisionRecord | FillRecord | None) -> str:
-    match record:
-        case DecisionRecord():
-            taken = {None: "", True: ", taken", False: ", not taken"}[record.taken]
-            side = f" {record.side}" if record.side else ""
-            return f"{record.strategy} {record.outcome}{side} ({record.reason}{taken})"
-        case FillRecord():
-            return f"{record.kind} {record.side} {record.quantity:f} at {record.reference_price:f}"
-        case None:
-            return "nothing"

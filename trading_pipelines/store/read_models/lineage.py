@@ -185,6 +185,8 @@ select jsonb_build_object(
                                or e.payload ->> 'position_id' in (select position_id::text from trade_positions)
                                or e.subject in (select client_order_id from trade_orders)
                                or e.subject = asked.signal_id::text)), '[]'),
+    'risk', coalesce((select jsonb_agg(to_jsonb(r) order by r.assessed_at, r.assessment_id)
+                      from risk_assessments r, asked where r.signal_id = asked.signal_id), '[]'),
     'prediction', (select to_jsonb(p) from predictions p, asked
                    where p.instrument_id = asked.instrument_id and p.timeframe = %(timeframe)s
                      and p.ts = asked.ts and p.model_id = asked.model_id),
@@ -219,6 +221,9 @@ select {position} as position, %(role_{position})s::text as role, i.symbol, '{ti
        (select count(*) from ohlcv_gaps g
         where g.instrument_id = i.instrument_id and g.verdict = 'repaired'
           and g.gap_start <= %(last_{position})s and g.gap_end > %(first_{position})s) as repaired_gaps,
+       (select count(distinct r.ts) from ohlcv_revisions r
+        where r.instrument_id = i.instrument_id and r.timeframe = '{timeframe}'
+          and r.ts between %(first_{position})s and %(last_{position})s) as corrected,
        (select count(*) from ohlcv_quarantine q
         where q.exchange = i.exchange and q.symbol = i.symbol
           and q.ts between %(first_{position})s and %(last_{position})s) as quarantined
