@@ -213,7 +213,7 @@ def test_exits_at_the_market_never_close_more_than_is_open() -> None:
     account.place(request(Leg.EXIT, "0.7", at=T0 + BAR), BTC)
 
     second = account.place(request(Leg.EXIT, "0.7", revision=1, at=T0 + BAR), BTC)
-    with pytest.raises(OrderRefused, match="about to be closed"):
+    with pytest.raises(OrderRefused, match="close all of it"):
         account.place(request(Leg.EXIT, "0.1", revision=2, at=T0 + BAR), BTC)
     account.advance(bar(1, 101, 102, 100, 101))
 

@@ -141,7 +141,7 @@ class PaperAccount:
         """
         old = paper_rules.check_replaced(self.orders.get(client_order_id), client_order_id, request)
         position = self._check_exit(request, instrument)
-        accepted = self._accept_exit(request, position, instrument)
+        accepted = self._accept_exit(request, position, instrument, old)
         if accepted.effective_at > request.requested_at:
             accepted.status, accepted.replaces = PaperOrderStatus.HELD, client_order_id
         else:
@@ -575,11 +575,15 @@ class PaperAccount:
         self._touch(order, request.requested_at)
         return order
 
-    def _accept_exit(self, request: OrderRequest, position: PaperPosition, instrument: Instrument) -> PaperOrder:
-        """Accept an exit, clipped to what is open and, at the market, not about to be closed already."""
-        left = position.quantity
-        if request.leg is Leg.EXIT:
-            left -= sum((o.remaining for o in self._exits(position) if o.leg is Leg.EXIT), Decimal(0))
+    def _accept_exit(
+        self, request: OrderRequest, position: PaperPosition, instrument: Instrument, old: PaperOrder | None = None
+    ) -> PaperOrder:
+        """Accept an exit, in the place of `old` if there is one, clipped to what others of its kind leave open."""
+        kind = TARGETS if request.leg in TARGETS else (request.leg,)
+        others = (o.remaining for o in self._exits(position) if o.leg in kind and o is not old and o.replaces is None)
+        left = position.quantity - sum(others, Decimal(0))
+        if left <= 0:
+            raise OrderRefused(Refusal.REDUCE_ONLY, f"other orders close all of it before {request.client_order_id}")
         clipped = replace(request, quantity=min(request.quantity, left))
         return self._accept(clipped, position.bracket_id, instrument)
 
@@ -670,9 +674,7 @@ class PaperAccount:
         )
 
     def _check_exit(self, request: OrderRequest, instrument: Instrument) -> PaperPosition:
-        position = self.positions.get(request.instrument_id)
-        working = [] if position is None else self._exits(position)
-        return paper_rules.check_exit(request, instrument, position, working)
+        return paper_rules.check_exit(request, instrument, self.positions.get(request.instrument_id))
 
 
 def _leaving(position: PaperPosition, quantity: Decimal) -> PositionState:

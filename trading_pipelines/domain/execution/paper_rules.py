@@ -90,19 +90,11 @@ def check_bracket(request: BracketRequest, instrument: Instrument, mark: Decimal
         check_trigger(leg, mark)
 
 
-def check_exit(
-    request: OrderRequest,
-    instrument: Instrument,
-    position: PaperPosition | None,
-    working: Collection[PaperOrder],
-) -> PaperPosition:
-    """Refuse an exit that would increase a position or for which nothing is left; the position that it reduces."""
+def check_exit(request: OrderRequest, instrument: Instrument, position: PaperPosition | None) -> PaperPosition:
+    """Refuse an exit that would increase a position, and a stop for a part of it; the position that it reduces."""
     if position is None or not request.reduce_only or request.side is not position.side.exit_side:
         raise OrderRefused(Refusal.REDUCE_ONLY, f"{request.client_order_id} does not reduce a position")
     check_steps(request, instrument)
-    leaving = sum((o.remaining for o in working if o.leg is Leg.EXIT), Decimal(0))
-    if request.leg is Leg.EXIT and leaving >= position.quantity:
-        raise OrderRefused(Refusal.REDUCE_ONLY, "all of the position is about to be closed")
     if request.leg is Leg.STOP and request.quantity < position.quantity:
         raise OrderRefused(Refusal.INVALID_REQUEST, "a stop closes the whole position")
     return position
