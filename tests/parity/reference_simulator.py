@@ -11,6 +11,7 @@ from decimal import ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
 
 HOUR = 60 * 60 * 1_000_000
 DAY = 24 * HOUR
+FIVE_MINUTES = HOUR // 12
 
 
 @dataclass(frozen=True)
@@ -335,6 +336,7 @@ def lock_after_close(account: Account, position: Position, now: int) -> None:
     """Cooldown of the symbol, and after a stop-out the lock of its side and perhaps the guard's."""
     rules, trade = account.rules, position.trade
     assert trade is not None
+    now = now // FIVE_MINUTES * FIVE_MINUTES
     account.locks.append(Lock("cooldown", now + rules.cooldown, position.symbol.name))
     stopped = trade.closed_by == "STOP" and not position.filled_a_target
     if not stopped and trade.closed_by != "LIQUIDATION":

@@ -33,6 +33,13 @@ def test_stop_locks_its_side_and_every_close_its_symbol() -> None:
     ]
 
 
+@pytest.mark.parametrize("seconds", [0, 30, 299.999])
+def test_lock_after_a_close_starts_with_its_five_minutes(seconds: float) -> None:
+    trade = ClosedTrade(1, LONG, T0 + timedelta(seconds=seconds), False)
+    [lock] = locks_after_closes([trade], RiskLimits())
+    assert (lock.starts_at, lock.ends_at) == (T0, T0 + HOUR / 4)
+
+
 def test_lock_of_zero_length_is_none() -> None:
     limits = RiskLimits(cooldown_minutes=0, stop_lock_hours=0, stop_guard_lock_hours=0, drawdown_lock_hours=0)
     assert locks_after_closes([closed(h / 10, h) for h in range(9)], limits) == []
@@ -45,7 +52,7 @@ def test_lock_of_zero_length_is_none() -> None:
         ((0, 1, 2), []),
         ((0, 1, 2, 3), [3]),
         ((0, 1, 2, 3, 3.5), [3, 3.5]),
-        ((0, 1, 2, 23.9), [23.9]),
+        ((0, 1, 2, 23.75), [23.75]),
         ((0, 1, 2, 24), []),
         ((0, 2, 2, 2), [2]),
     ],
@@ -59,7 +66,7 @@ def test_many_stops_within_the_window_lock_everything(hours: tuple[float, ...], 
 
 
 def test_targets_and_exits_do_not_count_as_stops() -> None:
-    trades = [closed(h / 10, h, stopped=h > 2) for h in range(6)]
+    trades = [closed(h / 12, h, stopped=h > 2) for h in range(6)]
     reasons = {lock.reason for lock in locks_after_closes(trades, RiskLimits())}
     assert reasons == {LockReason.COOLDOWN, LockReason.STOP}
 

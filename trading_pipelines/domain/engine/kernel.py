@@ -511,7 +511,7 @@ def size_position(
     if margin > 0.0 and margin > payable:
         margin, bound = payable, FREE_MARGIN
     if margin <= 0.0:
-        return 0.0, bound
+        return 0.0, bound if bound != SIZED else BELOW_MINIMUM
     if bound != SIZED:
         quantity = margin * p[P_LEVERAGE] / reference
     if share != 1.0:
@@ -610,6 +610,11 @@ N_STOPS = 5
 
 MAX_GUARD_STOPS = 16
 """Stops that the guard can count; the newest ones are kept in a ring."""
+LOCK_GRID = 300_000_000
+"""Locks begin with the five minutes in which a position was closed.
+
+A bar does not say when in it a stop was hit and a tick does; on this grid both begin the same lock.
+"""
 _DAY_LENGTH = 86_400_000_000
 _FILLS_PER_TRADE = 5
 
@@ -834,7 +839,7 @@ def _book_events(state: Any, s: int, t: int, n: int) -> None:
 @compiled
 def _lock_after_close(market: Any, state: Any, s: int, t: int, limits: Any) -> None:
     """Lock what a closed position locks: its symbol for a while, its side after a stop, everything after many stops."""
-    closed = float(market.open_time[t])
+    closed = float(market.open_time[t] // LOCK_GRID * LOCK_GRID)
     state.locks[s, K_COOLDOWN] = closed + limits[L_COOLDOWN]
     kind = state.trades[state.trade[s], T_LAST_KIND]
     if kind != LIQUIDATED and (kind != STOPPED or state.book[s, TARGET_FILLED] != 0.0):

@@ -8,20 +8,25 @@ the same definitions.
 - COOLDOWN: the symbol, from a position's close on.
 - STOP: the symbol and side, from a stop-out on.
 - STOP_GUARD: everything, from a stop-out on that is the N-th within the window up to it.
+- What follows from a close begins with the five minutes (UTC) in which it lies: a bar does not say when in it a stop
+  was hit, a tick does, and both should give the same lock.
 - DAILY_LOSS: everything, from the first mark of a UTC day that has lost too much until the next 00:00 UTC.
 - DRAWDOWN: everything, for a fixed time from the first mark on that is too far below the running maximum; while it
   holds no further one begins.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from trading_pipelines.domain.engine import kernel
 from trading_pipelines.domain.execution.orders import PositionSide
+from trading_pipelines.domain.market.timeframe import EPOCH
 from trading_pipelines.domain.risk.limits import RiskLimits
 from trading_pipelines.domain.risk.sizing import pack_limits
+
+GRID = timedelta(microseconds=kernel.LOCK_GRID)
 
 
 class LockReason(StrEnum):
@@ -71,8 +76,8 @@ class Mark:
 
 
 def longest_lock(limits: RiskLimits) -> timedelta:
-    """How long a lock that follows a close can hold."""
-    return max(
+    """How long before now a position may have been closed whose locks still hold."""
+    return GRID + max(
         timedelta(minutes=limits.cooldown_minutes),
         timedelta(hours=limits.stop_lock_hours),
         timedelta(hours=limits.stop_guard_lock_hours),
@@ -89,6 +94,7 @@ def locks_after_closes(closed: Sequence[ClosedTrade], limits: RiskLimits) -> lis
         begins a guard's window before the first close whose locks are wanted.
     """
     locks = list[Lock]()
+    closed = [replace(trade, closed_at=_on_grid(trade.closed_at)) for trade in closed]
     cooldown, stop_lock = timedelta(minutes=limits.cooldown_minutes), timedelta(hours=limits.stop_lock_hours)
     for trade in closed:
         if cooldown:
@@ -119,6 +125,11 @@ def locks_after_mark(mark: Mark, drawdown_locked_until: datetime | None, limits:
         numbers = {"drawdown": drawdown, "limit": limits.max_drawdown_new_trades}
         locks.append(Lock(LockReason.DRAWDOWN, mark.ts, mark.ts + length, numbers=numbers))
     return locks
+
+
+def _on_grid(moment: datetime) -> datetime:
+    """Beginning of the five minutes that contain a moment."""
+    return moment - (moment - EPOCH) % GRID
 
 
 def _guard(stops: Sequence[datetime], limits: RiskLimits) -> list[Lock]:
