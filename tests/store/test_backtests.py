@@ -12,7 +12,9 @@ import pandas as pd
 import pytest
 
 from trading_pipelines.application import backtest as backtests
+from trading_pipelines.application import search as searches
 from trading_pipelines.application.backtest import BacktestRequest
+from trading_pipelines.application.search import SearchRequest
 from trading_pipelines.domain.market.instrument import Instrument, MarketKind
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.signals.policy import Direction
@@ -251,3 +253,76 @@ def test_real_candles_with_funding_give_what_the_engine_gives(scratch: Connectio
     assert direct.performance.funding != 0
     assert finished.check is not None
     assert finished.check.passed
+
+
+def searched(connection: Connection, **changes: Any) -> searches.Search:
+    asked = SearchRequest(
+        base=request(["BTCUSDT", "ETHUSDT"]),
+        space={"fast": [5, 10, 20], "slow": [15, 40]},
+        **{"folds": 3, **changes},
+    )
+    return searches.search(connection, load_settings(), asked)
+
+
+def test_search_stores_what_was_tried_and_what_came_of_it(market: Connection) -> None:
+    finished = searched(market)
+    assert finished.refused == 1  # fast=20 with slow=15
+    assert len(finished.trials) == 5
+    found = stored_backtests.search(market, finished.search_id)
+    assert found is not None
+    assert found.space == {"fast": [5, 10, 20], "slow": [15, 40]}
+    assert found.plan["trials"] == 5
+    assert found.backtest_id == finished.backtest_id
+    assert 0 <= found.overfitting["probability"] <= 1
+    assert found.overfitting["days"] == 30
+    assert [fold["params"] for fold in found.folds] == [finished.trials[fold.chosen].params for fold in finished.folds]
+    trials = stored_backtests.trials(market, finished.search_id)
+    assert len(trials) == 5
+    assert trials["sharpe"].is_monotonic_decreasing
+    assert {len(figures) for figures in trials["in_sample"]} == {3}
+    outside = stored_backtests.backtest(market, finished.backtest_id)
+    assert outside is not None
+    assert outside.search_id == finished.search_id
+    assert outside.performance == finished.stitched.performance
+    assert outside.starts_at == finished.parts[0].start
+    marks = stored_backtests.equity(market, finished.backtest_id)
+    np.testing.assert_array_equal(marks["equity"], finished.stitched.equity)
+    assert len(stored_backtests.trades(market, finished.backtest_id)) == len(finished.stitched.trades)
+
+
+def test_window_of_a_search_is_the_backtest_of_that_window(market: Connection) -> None:
+    finished = searched(market)
+    fold = finished.folds[0]
+    params = finished.trials[fold.chosen].params
+    alone = run(
+        market,
+        request(["BTCUSDT", "ETHUSDT"], start=fold.window.start, end=fold.window.end, params=params),
+        check=False,
+    )
+    assert alone.result.performance == fold.result.performance
+    np.testing.assert_array_equal(alone.result.equity, fold.result.equity)
+
+
+def test_same_search_again_replaces_its_rows(market: Connection) -> None:
+    assert searched(market).search_id == searched(market).search_id
+    assert len(stored_backtests.list_searches(market)) == 1
+    assert len(stored_backtests.list_backtests(market)) == 1
+    assert searched(market, folds=2).search_id != searched(market).search_id
+
+
+@pytest.mark.parametrize(
+    ("space", "changes", "message"),
+    [
+        ({}, {}, "--space"),
+        ({"fast": [5]}, {}, "at least two"),
+        ({"quick": [5, 6]}, {}, "no parameter 'quick'"),
+        ({"fast": [90, 95]}, {}, "fast < slow"),
+        ({"fast": [5, 10]}, {"folds": 3_000}, "too short"),
+    ],
+)
+def test_search_that_cannot_be_made_is_one_clear_line(
+    market: Connection, space: dict[str, list[int]], changes: dict[str, Any], message: str
+) -> None:
+    asked = SearchRequest(base=request(["BTCUSDT"]), space=space, **changes)
+    with pytest.raises(UserError, match=message):
+        searches.search(market, load_settings(), asked)

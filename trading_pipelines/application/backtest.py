@@ -29,6 +29,7 @@ from trading_pipelines.application.strategy_inputs import load_input, to_bars
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.portfolio.performance import ClosedPositions, Performance, measure
 from trading_pipelines.domain.research.benchmark import held
+from trading_pipelines.domain.research.history import MarketHistory
 from trading_pipelines.domain.signals.policy import Direction
 from trading_pipelines.domain.simulation.backtest import BacktestInput, BacktestResult, run_backtest
 from trading_pipelines.domain.strategies.base import Bars, Needs, Strategy, StrategyInput
@@ -119,7 +120,7 @@ def backtest(
     strategy = build_strategy(request.strategy, request.params)
     prepare(connection, request, strategy.needs, on_progress)
     on_progress("loading")
-    data = load_market(connection, request, strategy.needs)
+    data = load_history(connection, request, strategy.needs).whole()
     on_progress("trading")
     result = run_on(data, settings, request, strategy)
     checked = None
@@ -130,14 +131,14 @@ def backtest(
         )
     config, digest = rules(settings, request, strategy), input_hash(data)
     finished = Backtest(
-        backtest_id=_id(request, strategy, config, digest),
+        backtest_id=result_id(request, strategy.name, parameters(strategy), config, digest),
         request=request,
         strategy=strategy,
         config=config,
         input_hash=digest,
         data=data,
         result=result,
-        benchmark=load_benchmark(connection, settings, request, result),
+        benchmark=load_benchmark(connection, settings, request, pd.DatetimeIndex(result.equity_curve.index)),
         check=checked,
     )
     on_progress("storing")
@@ -158,7 +159,7 @@ def prepare(
         predict(*where)
 
 
-def load_market(connection: psycopg.Connection[Any], request: BacktestRequest, needs: Needs) -> BacktestInput:
+def load_history(connection: psycopg.Connection[Any], request: BacktestRequest, needs: Needs) -> MarketHistory:
     """Load candles, funding, rounding steps and what strategies of these needs see.
 
     Raises
@@ -172,14 +173,8 @@ def load_market(connection: psycopg.Connection[Any], request: BacktestRequest, n
     for symbol, seen in inputs.items():
         if len(seen.bars) == seen.warm_up:
             raise _no_candles(request, symbol, request.timeframe)
-    return BacktestInput.from_frames(
-        {symbol: _traded(seen) for symbol, seen in inputs.items()},
-        request.timeframe,
-        funding={symbol: funding.read_rates(connection, i, *span) for symbol, i in ids.items()},
-        instruments=steps,
-        finer=_finer(connection, request, ids),
-        inputs=inputs,
-    )
+    rates = {symbol: funding.read_rates(connection, i, *span) for symbol, i in ids.items()}
+    return MarketHistory(request.timeframe, inputs, rates, steps, _finer(connection, request, ids))
 
 
 def run_on(
@@ -192,7 +187,7 @@ def run_on(
 
 
 def load_benchmark(
-    connection: psycopg.Connection[Any], settings: Settings, request: BacktestRequest, result: BacktestResult
+    connection: psycopg.Connection[Any], settings: Settings, request: BacktestRequest, times: pd.DatetimeIndex
 ) -> Benchmark | None:
     """Bitcoin bought and held on the same exchange; None where its candles are not stored."""
     stored = instruments.by_symbol(connection, request.exchange).items()
@@ -205,9 +200,8 @@ def load_benchmark(
         return None
     bars = to_bars(symbol, frame)
     length = request.timeframe.microseconds
-    equity = held(bars, length, result.equity_ts, result.start_capital, settings.execution)
-    times = pd.DatetimeIndex(result.equity_curve.index)
-    return Benchmark(symbol, equity, measure(times, equity, _NO_POSITIONS, result.start_capital))
+    equity = held(bars, length, times.as_unit("us").asi8, request.capital, settings.execution)
+    return Benchmark(symbol, equity, measure(times, equity, _NO_POSITIONS, request.capital))
 
 
 def rules(settings: Settings, request: BacktestRequest, strategy: Strategy) -> dict[str, Any]:
@@ -302,7 +296,9 @@ def check_report(check: StrategyCheck) -> dict[str, Any]:
     }
 
 
-def _id(request: BacktestRequest, strategy: Strategy, config: Mapping[str, Any], digest: str) -> UUID:
+def result_id(
+    request: BacktestRequest, strategy: str, params: Mapping[str, Any], config: Mapping[str, Any], digest: str
+) -> UUID:
     """An id that the same question to the same data and code gets again."""
     asked = [
         request.exchange,
@@ -312,8 +308,8 @@ def _id(request: BacktestRequest, strategy: Strategy, config: Mapping[str, Any],
         request.start.isoformat(),
         request.end.isoformat(),
         request.direction,
-        strategy.name,
-        parameters(strategy),
+        strategy,
+        params,
         config,
         digest,
         version("trading-pipelines"),
@@ -353,13 +349,6 @@ def _no_candles(request: BacktestRequest, symbol: str, timeframe: Timeframe) -> 
         f"no {timeframe} candles of {symbol} on {request.exchange} between {request.start:%Y-%m-%d} and "
         f"{request.end:%Y-%m-%d}: run `trading ingest` for that range first"
     )
-
-
-def _traded(seen: StrategyInput) -> pd.DataFrame:
-    """The bars after the warm-up as a candle frame, without reading them again."""
-    bars, after = seen.bars, slice(seen.warm_up, None)
-    ts = pd.DatetimeIndex(bars.ts[after].view("datetime64[us]")).tz_localize("UTC")
-    return pd.DataFrame({"ts": ts, **{name: getattr(bars, name)[after] for name in _PRICES}})
 
 
 def _columns(seen: StrategyInput) -> Iterable[npt.NDArray[Any]]:

@@ -170,6 +170,11 @@ def measure(
     )
 
 
+def daily_returns(times: pd.DatetimeIndex, equity: Floats, start_equity: float) -> Floats:
+    """Returns between the midnights passed, as Sharpe and Sortino are made of; they end with a lost account."""
+    return _daily_returns(_microseconds(times), np.concatenate(([start_equity], equity)))
+
+
 def max_drawdown(curve: Floats) -> float:
     """Largest loss from a running maximum, as a positive fraction of that maximum."""
     return float((1 - curve / np.maximum.accumulate(curve)).max())
