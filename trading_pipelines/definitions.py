@@ -6,6 +6,10 @@ no connection and loads neither numba, LightGBM nor ccxt.
 
 import dagster as dg
 
+from trading_pipelines.defs.analysis import assets as analysis_assets
+from trading_pipelines.defs.analysis import checks as analysis_checks
+from trading_pipelines.defs.analysis.jobs import analysis_job, screener_job
+from trading_pipelines.defs.analysis.schedules import analysis_schedule, screener_schedule
 from trading_pipelines.defs.execution import assets as execution_assets
 from trading_pipelines.defs.execution import checks as execution_checks
 from trading_pipelines.defs.execution.jobs import signal_execution_job
@@ -44,7 +48,7 @@ from trading_pipelines.resources.platform import platform_resources
 defs = dg.Definitions(
     assets=[
         *dg.load_assets_from_modules(
-            [market_data_assets, feature_assets, model_assets, signal_assets, execution_assets]
+            [market_data_assets, feature_assets, analysis_assets, model_assets, signal_assets, execution_assets]
         ),
         EQUITY,
         parity.parity_reports,
@@ -53,6 +57,7 @@ defs = dg.Definitions(
         [
             market_data_checks,
             feature_checks,
+            analysis_checks,
             model_checks,
             signal_checks,
             execution_checks,
@@ -63,6 +68,8 @@ defs = dg.Definitions(
     jobs=[
         candles_job,
         market_data_job,
+        analysis_job,
+        screener_job,
         training_job,
         signal_emission_job,
         signal_expiry_job,
@@ -77,6 +84,8 @@ defs = dg.Definitions(
         market_data_schedule,
         candles_schedule,
         day_close_schedule,
+        analysis_schedule,
+        screener_schedule,
         training_schedule,
         signal_emission_schedule,
         signal_expiry_schedule,

@@ -20,6 +20,9 @@ ASSETS = {
     "funding_rates",
     "market_breadth",
     "features_15m",
+    "technical_signals",
+    "anomalies",
+    "screener_rankings",
     "model_versions",
     "predictions",
     "decisions",
@@ -39,6 +42,9 @@ DAILY = {
     "funding_rates",
     "market_breadth",
     "features_15m",
+    "technical_signals",
+    "anomalies",
+    "screener_rankings",
     "predictions",
 }
 BLOCKING = {
@@ -48,6 +54,9 @@ BLOCKING = {
     ("funding_rates", "valid"),
     ("features_15m", "finite"),
     ("features_15m", "no_lookahead"),
+    ("technical_signals", "levels_in_order"),
+    ("anomalies", "known_at_close"),
+    ("screener_rankings", "ranks_complete"),
     ("predictions", "within_bounds"),
     ("signals", "prices_in_order"),
     ("signals", "founded"),
@@ -71,7 +80,7 @@ def test_all_assets_exist() -> None:
 @pytest.mark.parametrize("name", sorted(ASSETS))
 def test_asset_has_group_owner_kinds_description_and_columns(name: str) -> None:
     spec = asset(name)
-    assert spec.group_name in {"market_data", "features", "models", "signals", "execution", "portfolio"}
+    assert spec.group_name in {"market_data", "features", "analysis", "models", "signals", "execution", "portfolio"}
     assert [owner.partition(":")[0] for owner in spec.owners] == ["team"]
     assert "postgres" in spec.kinds
     assert spec.description
@@ -122,6 +131,8 @@ def test_everything_that_the_platform_needs_runs_without_being_switched_on() -> 
         "market_data_schedule": "*/5 * * * *",
         "candles_schedule": "7-59/15 * * * *",
         "day_close_schedule": "18 0 * * *",
+        "analysis_schedule": "1-59/15 * * * *",
+        "screener_schedule": "24 0 * * *",
         "signal_emission_schedule": "2-59/5 * * * *",
         "signal_expiry_schedule": "*/5 * * * *",
         "signal_execution_schedule": "3-59/5 * * * *",
