@@ -29,7 +29,7 @@ from trading_pipelines.defs.market_data.schedules import (
 )
 from trading_pipelines.defs.models import assets as model_assets
 from trading_pipelines.defs.models import checks as model_checks
-from trading_pipelines.defs.models.jobs import training_job
+from trading_pipelines.defs.models.jobs import training_help_job, training_job
 from trading_pipelines.defs.models.schedules import training_schedule
 from trading_pipelines.defs.operations.jobs import kill_drill_job, maintenance_job
 from trading_pipelines.defs.operations.orphans import orphaned_run_sensor
@@ -71,6 +71,7 @@ defs = dg.Definitions(
         analysis_job,
         screener_job,
         training_job,
+        training_help_job,
         signal_emission_job,
         signal_expiry_job,
         signal_execution_job,

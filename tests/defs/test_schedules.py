@@ -12,7 +12,6 @@ from trading_pipelines.defs.market_data.schedules import (
     day_close_schedule,
     market_data_schedule,
 )
-from trading_pipelines.defs.models.schedules import training_schedule
 from trading_pipelines.defs.operations.schedules import maintenance_schedule
 from trading_pipelines.defs.signals.schedules import signal_expiry_schedule
 
@@ -49,7 +48,7 @@ def test_repairs_ask_for_the_day_before(stored_instance: dg.DagsterInstance, sch
     assert request.partition_key == "2026-02-28"
 
 
-@pytest.mark.parametrize("schedule", [training_schedule, maintenance_schedule, signal_expiry_schedule])
+@pytest.mark.parametrize("schedule", [maintenance_schedule, signal_expiry_schedule])
 def test_other_ticks_ask_for_one_run_without_a_partition(
     stored_instance: dg.DagsterInstance, schedule: dg.ScheduleDefinition
 ) -> None:

@@ -37,7 +37,7 @@ def table_spec(
     owner: str,
     description: str,
     kinds: Iterable[str] = (),
-    deps: Iterable[dg.AssetKey | str] = (),
+    deps: Iterable[dg.AssetKey | dg.AssetDep | str] = (),
     fresh_within: timedelta | None = None,
 ) -> dg.AssetSpec:
     """Describe a table as an asset whose key is the table's name.
