@@ -329,6 +329,23 @@ def kill_banner() -> None:
         )
 
 
+@live(3)
+def trading_state(session: SessionSummary) -> None:
+    """Say when a session sends no entries, and why."""
+    if session.mode != "paper" or session.status == "STOPPED":
+        return
+    if session.status == "PAUSED":
+        st.info("The session is paused: it opens nothing; what is open is managed as before.", icon=":material/pause:")
+    truth = queries.account_truth(session.session_id)
+    if truth is not None and not truth.allowed:
+        since = "" if truth.since is None else f" Since {formats.moment_utc(truth.since)}."
+        st.warning(
+            f"No entry is sent: {formats.literal(truth.reason)}.{since} Open positions keep their stops.",
+            title="Trading is held back",
+            icon=":material/pause_circle:",
+        )
+
+
 def status_line() -> None:
     """Heartbeats and kill switch in one line of badges."""
     platform = queries.platform_status()

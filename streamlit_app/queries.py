@@ -26,6 +26,7 @@ from trading_pipelines.store.read_models import (
     sessions,
     signals,
     status,
+    watch,
 )
 
 LIVE = 1.5
@@ -39,6 +40,16 @@ SLOW = 60
 @st.cache_resource(show_spinner=False)
 def _settings() -> Settings:
     return load_settings()
+
+
+def settings() -> Settings:
+    """The platform's settings, for what is written (`store.actions`)."""
+    return _settings()
+
+
+def forget() -> None:
+    """Read everything anew, after something was changed."""
+    st.cache_data.clear()
 
 
 @contextmanager
@@ -229,6 +240,48 @@ def source_status() -> pd.DataFrame:
 def newest_candles() -> pd.DataFrame:
     with _connection() as connection:
         return status.newest_candles(connection)
+
+
+@st.cache_data(ttl=CALM, show_spinner=False)
+def compare_sessions(limit: int) -> pd.DataFrame:
+    with _connection() as connection:
+        return sessions.compare_sessions(connection, limit)
+
+
+@st.cache_data(ttl=LIVE, show_spinner=False, max_entries=50)
+def account_truth(session_id: UUID) -> watch.AccountTruth | None:
+    with _connection() as connection:
+        return watch.account_truth(connection, session_id)
+
+
+@st.cache_data(ttl=LIVE, show_spinner=False, max_entries=50)
+def list_instructions(session_id: UUID, limit: int) -> pd.DataFrame:
+    with _connection() as connection:
+        return watch.list_instructions(connection, session_id, limit)
+
+
+@st.cache_data(ttl=LIVE, show_spinner=False, max_entries=50)
+def list_discrepancies(session_id: UUID, limit: int) -> pd.DataFrame:
+    with _connection() as connection:
+        return watch.list_discrepancies(connection, session_id, limit)
+
+
+@st.cache_data(ttl=CALM, show_spinner=False)
+def last_drill() -> watch.Drill | None:
+    with _connection() as connection:
+        return watch.last_drill(connection)
+
+
+def instruction_state(instruction_id: UUID) -> watch.InstructionState | None:
+    """What became of an instruction by now; not cached, because somebody waits for it."""
+    with _connection() as connection:
+        return watch.instruction_state(connection, instruction_id)
+
+
+def current_price(exchange: str, symbol: str) -> float | None:
+    """The newest stored price, not cached."""
+    with _connection() as connection:
+        return watch.current_price(connection, exchange, symbol)
 
 
 @st.cache_data(ttl=CALM, show_spinner=False)

@@ -1,7 +1,7 @@
 """Entry of the Streamlit application: navigation, the choice of session, and one place for errors.
 
 Started with ``streamlit run streamlit_app/streamlit_app.py``. The pages read through `queries` with a read-only
-database role; nothing here or in `app_pages` trades.
+database role; what a person asks for is written down by `hand` and carried out by the fast service.
 """
 
 from pathlib import Path
@@ -27,6 +27,12 @@ page = st.navigation(
                 title="Positions",
                 icon=":material/account_balance_wallet:",
                 url_path="positions",
+            ),
+            st.Page(
+                "app_pages/sessions.py",
+                title="Sessions",
+                icon=":material/account_tree:",
+                url_path="sessions",
             ),
             st.Page(
                 "app_pages/performance.py",

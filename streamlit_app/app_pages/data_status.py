@@ -23,6 +23,20 @@ def _newest_per_symbol(candles: pd.DataFrame) -> pd.DataFrame:
     return newest.rename(columns={"closed_at": "newest_candle"})
 
 
+def _drill() -> Card:
+    drill = queries.last_drill()
+    if drill is None:
+        return Card("Kill drill", formats.MISSING, "not done yet")
+    flat = formats.MISSING if drill.flat_ms is None else f"flat in {formats.number(drill.flat_ms, 0)} ms"
+    return Card(
+        "Kill drill",
+        formats.words(drill.outcome),
+        flat,
+        None if drill.outcome == "PASSED" else False,
+        help=f"{formats.moment_utc(drill.started_at)} {formats.literal(drill.reason)}",
+    )
+
+
 @layout.live(5)
 def _summary() -> None:
     layout.status_line()
@@ -53,6 +67,7 @@ def _summary() -> None:
                 f"{database.connections} connection{'s' if database.connections != 1 else ''}",
                 help=f"PostgreSQL {database.version}",
             ),
+            _drill(),
             Card("CPU", formats.share(machine.cpu), f"{machine.cores} cores"),
             Card(
                 "Memory",

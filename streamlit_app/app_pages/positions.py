@@ -3,6 +3,7 @@
 import html
 
 import formats
+import hand
 import layout
 import pandas as pd
 import queries
@@ -264,11 +265,13 @@ def _page() -> None:
     session = layout.session_or_empty()
     if session is None:
         return
+    layout.trading_state(session)
     open_, closed, orders = st.tabs(
         ["Open", "Closed", "Orders"], key="positions_view", on_change="rerun", bind="query-params"
     )
     if open_.open:
         with open_:
+            hand.controls(session)
             _open(session)
     if closed.open:
         with closed:

@@ -244,9 +244,9 @@ def _session(
 ) -> None:
     connection.execute(
         """
-        insert into sessions (session_id, name, mode, status, exchange, symbols, timeframe, strategy, start_capital,
+        insert into sessions (session_id, name, mode, status, exchange, symbols, timeframe, strategies, start_capital,
                               config, clock, fingerprint)
-        values (%s, %s, %s, %s, %s, %s, '15m', 'model', %s, %s, %s, %s)
+        values (%s, %s, %s, %s, %s, %s, '15m', '{model_signals}', %s, %s, %s, %s)
         """,
         (
             session_id,
@@ -416,10 +416,10 @@ def _position(
         bars.instrument_id,
         signal_id,
         "LONG" if sign > 0 else "SHORT",
-        "CLOSED" if closed_at else "OPEN",
+        "OPEN",
         quantity,
-        left,
-        left,
+        quantity if closed_at else left,
+        quantity if closed_at else left,
         entry,
         margin,
         LEVERAGE,
@@ -437,7 +437,9 @@ def _position(
         closed_at,
         closed_at or end,
     )
-    if not closed_at:
+    if closed_at:
+        book.add("position_closed", position_id)
+    else:
         book.add("funding_payments", book.session_id, position_id, opened_at, 0.0001, funding)
     _orders(book, bars, signal_id, position_id, sign, quantity, legs, stop, targets, fills, bool(closed_at))
     for _, at, q, _, price, pnl in fills:
@@ -590,7 +592,23 @@ _INSERTS = {
 def _write(connection: psycopg.Connection[Any], book: _Book) -> None:
     with connection.cursor() as cursor:
         for table, statement in _INSERTS.items():
-            cursor.executemany(statement, book.rows.get(table, []))
+            if table == "positions":
+                _write_positions(cursor, statement, book)
+            else:
+                cursor.executemany(statement, book.rows.get(table, []))
+
+
+def _write_positions(cursor: psycopg.Cursor[Any], statement: str, book: _Book) -> None:
+    """A position starts open, and a symbol has one at a time: each is closed before the next."""
+    closed = set(book.rows.get("position_closed", []))
+    for row in book.rows.get("positions", []):
+        cursor.execute(statement.encode(), row)
+        if (row[0],) in closed:
+            cursor.execute(
+                "update positions set status = 'CLOSED', quantity_open = 0, quantity_protected = 0 "
+                "where position_id = %s",
+                (row[0],),
+            )
 
 
 def _equity(connection: psycopg.Connection[Any], book: _Book, start: datetime, end: datetime) -> None:

@@ -85,17 +85,6 @@ def last_drill(connection: psycopg.Connection[Any]) -> Drill | None:
         ).fetchone()
 
 
-_DRILLS = """
-select started_at, outcome, reason, refused_ms, cancelled_ms, flat_ms from kill_drills
-order by started_at desc limit %(limit)s
-"""
-
-
-def list_drills(connection: psycopg.Connection[Any], limit: int) -> pd.DataFrame:
-    """Drills of the kill switch, the newest first."""
-    return read_frame(connection, _DRILLS, {"limit": limit})
-
-
 _INSTRUCTIONS = """
 select requested_at, kind, coalesce(arguments ->> 'symbol', arguments ->> 'action') as subject, requested_by, status,
        outcome, handled_at, extract(epoch from handled_at - requested_at)::float8 as seconds
@@ -122,3 +111,13 @@ def instruction_state(connection: psycopg.Connection[Any], instruction_id: UUID)
         return cursor.execute(
             "select status, outcome from manual_instructions where instruction_id = %s", (instruction_id,)
         ).fetchone()
+
+
+def current_price(connection: psycopg.Connection[Any], exchange: str, symbol: str) -> float | None:
+    """The newest stored price of a symbol, None before the first."""
+    row = connection.execute(
+        "select t.price from tickers t join instruments i using (instrument_id) "
+        "where i.exchange = %s and i.symbol = %s",
+        (exchange, symbol),
+    ).fetchone()
+    return None if row is None else float(row[0])
