@@ -11,6 +11,7 @@ from psycopg.types.json import Jsonb
 from trading_pipelines.adapters.exchanges.paper import MarketEvent, PaperExchange
 from trading_pipelines.domain.engine.params import ExecutionParams
 from trading_pipelines.domain.execution.session import SessionMode, TradingSession
+from trading_pipelines.domain.execution.venue import VenueParams
 from trading_pipelines.domain.market.instrument import Instrument, MarketKind
 from trading_pipelines.domain.risk.limits import RiskLimits
 from trading_pipelines.domain.signals.policy import SignalPolicy
@@ -43,8 +44,17 @@ class World:
     exchange: PaperExchange
     ids: dict[str, int]
 
-    def signal(self, symbol: str = "BTCUSDT", *, side: str = "LONG", bar: int = 0, confidence: float = 0.8) -> UUID:
-        """Store an active signal with reference price 100, decided at the close of the bar before `T0 + bar`."""
+    def signal(
+        self,
+        symbol: str = "BTCUSDT",
+        *,
+        side: str = "LONG",
+        bar: int = 0,
+        confidence: float = 0.8,
+        price: float = 100.0,
+        atr: float = 1.0,
+    ) -> UUID:
+        """Store an active signal with that reference price, decided at the close of the bar before `T0 + bar`."""
         signal_id, sign = uuid4(), 1 if side == "LONG" else -1
         created = T0 + bar * BAR
         common = (self.session.session_id, self.ids[symbol], "15m", created - BAR)
@@ -59,7 +69,7 @@ class World:
                 entry_price, stop_price, tp1_price, tp2_price, tp3_price, atr, leverage, quantity, margin,
                 probability, confidence, risk_reward, gross_profit, cost, net_profit, expected_value, factors,
                 updated_at)
-            values (%s, %s, %s, %s, %s, %s, %s, %s, 100, %s, %s, %s, %s, 1, 5, 1, 20, 0.8, %s, 3.8, 0.04, 0.002,
+            values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 5, 1, 20, 0.8, %s, 3.8, 0.04, 0.002,
                 0.038, 0.01, %s, %s)
             """,
             (
@@ -68,7 +78,8 @@ class World:
                 created,
                 created + timedelta(hours=4),
                 side,
-                *(100 + sign * distance for distance in (-1, 2, 3.5, 6)),
+                *(price + sign * atr * distance for distance in (0, -1, 2, 3.5, 6)),
+                atr,
                 confidence,
                 Jsonb({}),
                 created,
@@ -77,10 +88,21 @@ class World:
         self.connection.commit()
         return signal_id
 
-    def bar(self, index: int, open_: float, high: float, low: float, close: float, symbol: str = "BTCUSDT") -> int:
+    def bar(
+        self,
+        index: int,
+        open_: float,
+        high: float,
+        low: float,
+        close: float,
+        symbol: str = "BTCUSDT",
+        *,
+        volume: float | None = None,
+    ) -> int:
         """Let one bar pass on the exchange; how many fills it made."""
         start = T0 + index * BAR
-        return self.exchange.advance([MarketEvent(self.ids[symbol], start, start + BAR, open_, high, low, close)])
+        event = MarketEvent(self.ids[symbol], start, start + BAR, open_, high, low, close, volume=volume)
+        return self.exchange.advance([event])
 
     def quotes(self, price: float = 100.0) -> dict[int, float]:
         """The same current price for every instrument."""
@@ -118,6 +140,7 @@ def build_world(connection: Connection, *, mode: SessionMode = SessionMode.REPLA
         policy=rules.get("policy", SignalPolicy()),
         execution=rules.get("execution", ExecutionParams()),
         limits=rules.get("limits", RiskLimits()),
+        venue=rules.get("venue", VenueParams()),
     )
     sessions.insert(connection, session, clock=None)
     connection.commit()

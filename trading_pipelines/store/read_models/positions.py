@@ -1,5 +1,6 @@
 """Positions and orders of one session."""
 
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -67,19 +68,26 @@ with page as materialized (
 ), paid as (
     select client_order_id,
            (10000 * sum(case f.side when 'BUY' then 1 else -1 end * f.quantity * (f.price - f.reference_price))
-            / sum(f.quantity * f.reference_price))::float8 as slippage_bps
+            / sum(f.quantity * f.reference_price))::float8 as slippage_bps,
+           sum(case f.side when 'BUY' then 1 else -1 end * f.quantity * (f.price - f.reference_price))::float8
+               as slippage,
+           sum(f.realised_pnl)::float8 as realised_pnl,
+           bool_or(f.source = 'RECONCILED') as is_reconciled
     from fills f
     join page using (client_order_id)
     where f.session_id = %(session)s
     group by 1
 )
-select o.client_order_id, i.symbol, o.leg, o.side, o.type, o.reduce_only, o.status, o.status_reason,
+select o.client_order_id, i.symbol, s.strategy, o.leg, o.side, o.type, o.reduce_only, o.status, o.status_reason,
+       o.reject_code,
        o.quantity::float8 as quantity, o.filled_quantity::float8 as filled_quantity,
        o.trigger_price::float8 as trigger_price, o.requested_price::float8 as requested_price,
-       o.average_price::float8 as average_price, o.fee::float8 as fee, o.created_at, o.updated_at,
-       paid.slippage_bps
+       o.average_price::float8 as average_price, o.fee::float8 as fee, paid.slippage_bps, paid.slippage,
+       paid.realised_pnl, coalesce(paid.is_reconciled, false) as is_reconciled,
+       o.created_at, o.sent_at, o.updated_at
 from page o
 join instruments i using (instrument_id)
+left join signals s on s.signal_id = o.signal_id
 left join paid using (client_order_id)
 order by o.created_at desc, o.client_order_id
 """
@@ -88,6 +96,29 @@ order by o.created_at desc, o.client_order_id
 def list_orders(
     connection: psycopg.Connection[Any], session_id: UUID, statuses: list[str] | None = None, limit: int = 300
 ) -> pd.DataFrame:
-    """Orders of a session, newest first, with slippage in bps (positive is a cost) and the reason of a refusal."""
+    """Orders of a session, newest first.
+
+    Each with its requested and filled price, slippage in bps and in quote currency (positive is a cost), commission
+    (`fee`), realised result before costs, and the reason of a refusal.
+    """
     parameters = {"session": session_id, "statuses": statuses, "limit": limit}
     return read_frame(connection, _ORDERS, parameters)
+
+
+# A row of protection_checks stands from its first to its last look, so a gap that one look found has no length.
+_PROTECTION = """
+    select (select count(*) from positions where session_id = %(session)s and status = 'OPEN') as positions,
+           (select count(*) from positions where session_id = %(session)s and status = 'OPEN'
+            and quantity_protected = quantity_open) as covered,
+           count(*) filter (where c.quantity_protected < c.quantity_open) as gaps_24h,
+           coalesce(extract(epoch from sum(c.until - c.since)
+                            filter (where c.quantity_protected < c.quantity_open)), 0)::float8 as seconds_bare_24h,
+           max(c.until) as looked_at
+    from protection_checks c
+    where c.session_id = %(session)s and c.until > %(as_of)s - interval '24 hours'
+"""
+
+
+def protection(connection: psycopg.Connection[Any], session_id: UUID, as_of: datetime) -> pd.DataFrame:
+    """How much of what is open is protected: one row with the positions now, and the gaps of the last 24 hours."""
+    return read_frame(connection, _PROTECTION, {"session": session_id, "as_of": as_of})
