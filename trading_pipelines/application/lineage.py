@@ -16,6 +16,7 @@ import psycopg
 from trading_pipelines.application.features import LEADER, current_feature_set, features_between
 from trading_pipelines.application.strategies import build_strategy
 from trading_pipelines.domain.features import registry
+from trading_pipelines.domain.features.breadth import BASKET, MEMBER_BARS
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.strategies.base import Needs
 from trading_pipelines.errors import UserError
@@ -182,11 +183,14 @@ def _readers(
 ) -> Iterator[Reader]:
     """Turn `_windows` round: which bars have the candle in theirs."""
     used = lineage.strategies_in_use(connection, exchange)
+    # The leader's candles and, through the market's breadth, those of the basket are read for every symbol.
+    shared, own = symbol == LEADER or symbol in BASKET, registry.WARMUP_BARS["signal"]
+    bars = max(own, MEMBER_BARS) if symbol in BASKET else own
     feature_spans = {
-        frame: _span(timeframe, opened, frame, registry.WARMUP_BARS["signal"], registry.WARMUP_BARS)
+        frame: _span(timeframe, opened, frame, bars, registry.WARMUP_BARS)
         for frame in dict.fromkeys(frame for _, _, frame in used)
     }
-    of_all = None if symbol == LEADER else instrument_id
+    of_all = None if shared else instrument_id
     for frame, span in feature_spans.items():
         if span is not None:
             yield Reader("features and predictions", None, of_all, frame, *span)

@@ -235,6 +235,9 @@ def _draw_candles(tree: "Tree", found: Row) -> None:
     sources = ", ".join(f"{s['source']} {s['timeframe']}" for s in found["sources"]) or "unknown source"
     node = tree.add(f"candles (from {sources})")
     _add_candle(node, found["candle"])
+    breadth = found["breadth"]
+    if breadth is not None:
+        node.add(f"market breadth of {breadth['members']} majors: {_number(breadth['above_ema'])} above their average")
     for window in found["candles"]:
         holes = f", {window['missing_bars']} missing" if window["missing_bars"] else ""
         corrected = f", {window['corrected']} corrected later" if window["corrected"] else ""

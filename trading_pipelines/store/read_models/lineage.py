@@ -199,6 +199,8 @@ select jsonb_build_object(
                      'values', (select jsonb_object_agg(named.name, named.value)
                                 from unnest(fs.names, f."values") as named (name, value)))
                  from feature_row f join feature_sets fs using (feature_set_id)),
+    'breadth', (select to_jsonb(b) from market_breadth b, asked
+                where b.exchange = %(exchange)s and b.timeframe = %(timeframe)s and b.ts = asked.ts),
     'candle', (select to_jsonb(c) from {candles} c, asked
                where c.instrument_id = asked.instrument_id and c.ts = asked.ts),
     'sources', coalesce((select jsonb_agg(jsonb_build_object('source', v.source, 'timeframe', v.timeframe)
@@ -247,6 +249,7 @@ def trace(connection: psycopg.Connection[Any], asked: Trade, windows: Sequence[W
         "position": asked.position_id,
         "session": asked.session_id,
         "instrument": asked.instrument_id,
+        "exchange": asked.exchange,
         "timeframe": timeframe,
         "length": timeframe.delta,
         "ts": asked.ts,
