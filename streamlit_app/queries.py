@@ -17,6 +17,7 @@ import streamlit as st
 
 from trading_pipelines.settings import Settings, load_settings
 from trading_pipelines.store.read_models import (
+    analysis,
     chart,
     market,
     models,
@@ -80,6 +81,30 @@ def list_symbols(exchange: str) -> list[str]:
 def market_overview(exchange: str, session_id: UUID | None, timeframe: str) -> pd.DataFrame:
     with _connection() as connection:
         return market.market_overview(connection, exchange, session_id, timeframe)
+
+
+@st.cache_data(ttl=CALM, show_spinner=False)
+def newest_technical_signals(exchange: str) -> pd.DataFrame:
+    with _connection() as connection:
+        return analysis.newest_technical_signals(connection, exchange)
+
+
+@st.cache_data(ttl=SLOW, show_spinner=False)
+def ranked_days(exchange: str, limit: int) -> list[datetime]:
+    with _connection() as connection:
+        return analysis.ranked_days(connection, exchange, limit)
+
+
+@st.cache_data(ttl=SLOW, show_spinner=False, max_entries=50)
+def ranking(exchange: str, day: datetime, limit: int) -> pd.DataFrame:
+    with _connection() as connection:
+        return analysis.ranking(connection, exchange, day, limit)
+
+
+@st.cache_data(ttl=CALM, show_spinner=False, max_entries=50)
+def list_anomalies(exchange: str, since: datetime, limit: int) -> pd.DataFrame:
+    with _connection() as connection:
+        return analysis.list_anomalies(connection, exchange, since, limit)
 
 
 @st.cache_data(ttl=LIVE, show_spinner=False)

@@ -13,6 +13,7 @@ import streamlit as st
 from page_driver import OpenPage
 from psycopg.conninfo import make_conninfo
 from seed import seed
+from seed_analysis import seed_analysis
 
 from trading_pipelines.store.connection import connect
 
@@ -35,7 +36,9 @@ def filled_template(server_url: str, template: str) -> Iterator[str]:
     name = f"filled_{uuid.uuid4().hex[:8]}"
     _administer(server_url, f"create database {name} template {template} strategy file_copy")
     with connect(make_conninfo(server_url, dbname=name)) as connection:
-        seed(connection, datetime.now(UTC), days=4, symbols=SYMBOLS)
+        now = datetime.now(UTC)
+        seed(connection, now, days=4, symbols=SYMBOLS)
+        seed_analysis(connection, now)
     yield name
     _administer(server_url, f"drop database {name} with (force)")
 
