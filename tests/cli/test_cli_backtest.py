@@ -193,3 +193,41 @@ def test_wrong_question_is_one_clear_line(run: Run, market: str, arguments: tupl
     assert outcome.code == 2
     assert message in outcome.err
     assert outcome.err.strip().count("\n") == 0
+
+
+SEARCH = ("backtest", "search", *RUN[1:], "--symbols", "ETHUSDT", "--folds", "2")
+
+
+def test_search_reports_windows_and_overfitting(run: Run, market: str, tmp_path: Path) -> None:
+    space = ("--space", "fast=5,8", "--space", "slow=20:40:10")
+    outcome = run(*SEARCH, *space, "--export", str(tmp_path / "out"), "--json")
+    assert outcome.code == 0, outcome.err
+    told = outcome.json
+    assert told["space"] == {"fast": [5, 8], "slow": [20, 30, 40]}
+    assert told["plan"]["trials"] == 6
+    assert len(told["folds"]) == 2
+    assert 0 <= told["overfitting"]["probability"] <= 1
+    assert told["out_of_sample"]["params"] == {"fast": "chosen", "slow": "chosen"}
+    assert (tmp_path / "out" / "report.html").exists()
+
+    table = run(*SEARCH, *space)
+    assert "Overfitting" in table.out
+    assert f"search stored as {told['search_id']}" in table.out
+    assert told["search_id"][:8] in run("backtest", "list").out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--space", "fast"), "name=5,10,20"),
+        (("--space", "fast=5:9"), "name=from:to:step"),
+        (("--space", "fast=9:5:1"), "has to rise"),
+        (("--space", "fast=5,6", "--objective", "luck"), "no figure 'luck'"),
+    ],
+)
+def test_search_that_is_asked_wrongly_is_one_clear_line(
+    run: Run, market: str, arguments: tuple[str, ...], message: str
+) -> None:
+    outcome = run(*SEARCH, *arguments)
+    assert outcome.code == 2
+    assert message in outcome.err

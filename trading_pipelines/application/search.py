@@ -151,6 +151,20 @@ def search(
     return finished
 
 
+def objective_named(name: str) -> Objective:
+    """What to maximise, by its name.
+
+    Raises
+    ------
+    UserError
+        There is no such figure.
+    """
+    try:
+        return Objective(name)
+    except ValueError:
+        raise UserError(f"--objective: no figure {name!r}; use {', '.join(Objective)}") from None
+
+
 @dataclass
 class _Runner:
     """Runs backtests on parts of one loaded history; a part is cut once for all combinations."""

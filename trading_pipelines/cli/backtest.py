@@ -4,8 +4,9 @@ Belongs here: reading the question from the command line and writing the answer.
 is made (`application.backtest`) and searched (`application.search`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from trading_pipelines.application.backtest import BacktestRequest
     from trading_pipelines.settings import Settings
     from trading_pipelines.store.connection import Connection
-    from trading_pipelines.store.read_models.backtests import BacktestSummary
+    from trading_pipelines.store.read_models.backtests import BacktestSummary, SearchSummary
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -109,6 +110,131 @@ def backtest(
     _show(summaries, files, as_json)
 
 
+@app.command()
+def search(
+    space: Annotated[
+        list[str],
+        typer.Option(help="Values to try, as name=5,10,20 or name=from:to:step; once for each parameter."),
+    ],
+    strategy: Strategy = None,
+    symbols: Symbols = None,
+    timeframe: Timeframe = None,
+    start: From = None,
+    end: To = None,
+    params: Params = None,
+    capital: Capital = None,
+    finer: Finer = None,
+    direction: Direction = None,
+    exchange: Exchange = None,
+    objective: Annotated[
+        str, typer.Option(help="What the choice maximises: sharpe, sortino, calmar, total_return, profit_factor ...")
+    ] = "sharpe",
+    folds: Annotated[int | None, typer.Option(min=1, help="Out-of-sample windows. [default: settings]")] = None,
+    train_ratio: Annotated[
+        float | None, typer.Option(min=0.1, help="In-sample length in out-of-sample lengths. [default: settings]")
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option(min=2, help="Combinations at most; of a larger space so many are drawn.")
+    ] = None,
+    export: Export = None,
+    as_json: Json = False,
+) -> None:
+    """Choose parameters on what was known, trade the next window with them, and go on: out-of-sample results."""
+    from trading_pipelines.application import search as run
+    from trading_pipelines.application.backtest_files import export as write_files
+    from trading_pipelines.services.database import ready_database
+    from trading_pipelines.store.connection import connect
+    from trading_pipelines.store.read_models import backtests
+
+    settings = prepare(exchange=exchange)
+    with (
+        progress_display() as display,
+        ready_database(settings) as url,
+        connect(url, application_name="backtest") as connection,
+    ):
+        base = _request(
+            connection, settings, strategy, symbols, timeframe, start, end, params, capital, finer, direction
+        )
+        asked = run.SearchRequest(
+            base, _space(space), run.objective_named(objective), folds=folds, train_ratio=train_ratio, trials=trials
+        )
+        made = run.search(connection, settings, asked, on_progress=display.update)
+        connection.commit()
+        found = backtests.search(connection, made.search_id)
+        summary = _stored(connection, str(made.backtest_id))
+        files = write_files(connection, summary, export) if export else []
+    assert found is not None  # just stored
+    if as_json:
+        print_json({**asdict(found), "out_of_sample": _backtest_json(summary), "files": [str(f) for f in files]})
+        return
+    _show_search(found)
+    _show([summary], files, as_json=False)
+
+
+def _space(texts: Sequence[str]) -> dict[str, list[Any]]:
+    """Values by parameter from `name=a,b,c` or `name=from:to:step`, both ends included."""
+    space: dict[str, list[Any]] = {}
+    for text in texts:
+        name, equals, values = text.partition("=")
+        if not equals or not name.strip() or not values.strip():
+            raise UserError(f"--space {text!r}: write it as name=5,10,20 or name=5:40:5")
+        space[name.strip()] = _range(text, values) if ":" in values else list(_listed(values))
+    return space
+
+
+def _range(text: str, values: str) -> list[Any]:
+    try:
+        low, high, step = (Decimal(part) for part in values.split(":"))
+    except (ValueError, InvalidOperation):
+        raise UserError(f"--space {text!r}: write a range as name=from:to:step, for example fast=5:40:5") from None
+    if not all(number.is_finite() for number in (low, high, step)) or step <= 0 or high < low:
+        raise UserError(f"--space {text!r}: the range has to rise, with a step above zero")
+    made = [low + step * n for n in range(int((high - low) / step) + 1)]
+    return [int(value) if value == value.to_integral_value() else float(value) for value in made]
+
+
+def _listed(values: str) -> Iterator[Any]:
+    for value in values.split(","):
+        yield from read_params([f"value={value.strip()}"]).values()
+
+
+def _show_search(found: "SearchSummary") -> None:
+    print_table(
+        f"Windows of the search, {found.plan['trials']} combinations, chosen by {found.plan['objective']}",
+        ("from", "to", *found.space, "in sample", "out of sample", "return", "drawdown"),
+        [
+            (
+                fold["start"][:10],
+                fold["end"][:10],
+                *(fold["params"][name] for name in found.space),
+                fold["in_sample"],
+                fold["out_of_sample"][found.plan["objective"]],
+                percent(fold["out_of_sample"]["total_return"]),
+                percent(-fold["out_of_sample"]["max_drawdown"]),
+            )
+            for fold in found.folds
+        ],
+    )
+    measured = found.overfitting
+    judged = measured["deflated_sharpe"] or {}
+    print_table(
+        "Overfitting",
+        ("measure", "value"),
+        [
+            ("probability that the best combination is mediocre elsewhere", _share(measured["probability"])),
+            ("probability that it loses elsewhere", _share(measured["loss"])),
+            ("deflated Sharpe ratio of the best: probability of an edge", _share(judged.get("probability"))),
+            ("independent combinations", judged.get("trials")),
+            ("probability that the result out of sample has an edge", _share(measured["out_of_sample_probability"])),
+        ],
+    )
+    typer.echo(f"search stored as {found.search_id}")
+
+
+def _share(value: float | None) -> str:
+    return percent(value).lstrip("+")
+
+
 @app.command("list")
 def list_stored(
     limit: Annotated[int, typer.Option(min=1, help="How many, the newest first.")] = 20,
@@ -154,7 +280,7 @@ def list_stored(
                     ", ".join(s.symbols),
                     s.plan["trials"],
                     len(s.folds),
-                    percent(s.overfitting["probability"]).lstrip("+"),
+                    _share(s.overfitting["probability"]),
                 )
                 for s in searches
             ],
