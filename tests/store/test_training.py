@@ -12,7 +12,8 @@ from trading_pipelines.application.features import build_features
 from trading_pipelines.application.ingestion import ingest
 from trading_pipelines.application.leakcheck import check_features
 from trading_pipelines.application.prediction import explain, predict, record_outcomes
-from trading_pipelines.application.training import TrainingReport, promote, train
+from trading_pipelines.application.registry import promote
+from trading_pipelines.application.training import TrainingReport, train
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.modelling.spec import TrainingSpec
 from trading_pipelines.domain.simulation.spec import SimulatedMarketSpec
@@ -84,6 +85,28 @@ def test_interrupted_training_goes_on_with_the_missing_folds(market: Connection)
     assert market.execute("select min(created_at) from model_folds").fetchone() == kept
 
 
+def test_fold_keeps_its_parameters_its_profit_and_its_predictions(market: Connection) -> None:
+    report = _train(market)
+    rows = market.execute(
+        "select parameters, rounds, calibration, metrics, octet_length(probabilities) from model_folds"
+    ).fetchall()
+    for parameters, rounds, calibration, metrics, size in rows:
+        assert parameters["num_leaves"] == SPEC.num_leaves
+        assert 1 <= rounds <= SPEC.num_boost_round
+        assert calibration >= 0
+        assert size == 8 * metrics["samples"]
+        assert metrics["net_profit"] > -1
+        assert metrics["trades"] >= 0
+    assert report.metrics["net_profit"] == pytest.approx(sum(row[3]["net_profit"] for row in rows))
+    assert report.metrics["trades"] == sum(row[3]["trades"] for row in rows)
+
+
+def test_anchored_windows_grow(market: Connection) -> None:
+    _train(market, spec=SPEC.model_copy(update={"anchored": True}))
+    starts = market.execute("select distinct train_from from model_folds").fetchall()
+    assert len(starts) == 1
+
+
 def test_fold_never_learns_from_its_own_test_time(market: Connection) -> None:
     _train(market)
     embargo = timedelta(minutes=SPEC.embargo_minutes)
@@ -133,6 +156,25 @@ def test_other_recipe_has_to_beat_the_one_in_production(market: Connection) -> N
     other = train(market, "simulated", "AVAXUSDT", "15m", END, lenient.model_copy(update={"num_leaves": 5}))
     assert not other.promoted
     assert f"{newer.model_id} has +50.00%" in other.verdict
+
+
+@pytest.mark.parametrize(
+    ("changes", "promoted"),
+    [
+        ({"min_refresh": -0.9}, True),
+        ({"min_refresh": 0.9}, False),
+        ({"num_leaves": 5, "min_improvement": 0.9}, False),
+        ({"num_leaves": 5, "min_improvement": -0.9, "min_refresh": 0.9}, True),
+    ],
+)
+def test_version_is_compared_with_the_one_in_production_on_bars_new_to_both(
+    market: Connection, changes: dict[str, float], promoted: bool
+) -> None:
+    older = _train(market, END - timedelta(days=8))
+    spec = SPEC.model_copy(update={"min_skill": -1.0, "min_comparison_rows": 300} | changes)
+    report = train(market, "simulated", "AVAXUSDT", "15m", END, spec)
+    assert report.promoted == promoted
+    assert promoted or f"better than {older.model_id} on" in report.verdict
 
 
 def test_older_version_is_promoted_again_to_roll_back(market: Connection) -> None:

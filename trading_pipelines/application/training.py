@@ -14,6 +14,7 @@ import psycopg
 from pydantic import ValidationError
 
 from trading_pipelines.application.features import build_features, current_feature_set, to_aware, to_naive
+from trading_pipelines.application.registry import promote_earned
 from trading_pipelines.application.training_tasks import (
     Helpers,
     OnProgress,
@@ -38,7 +39,7 @@ from trading_pipelines.store.repositories import features as feature_store
 from trading_pipelines.store.repositories.models import ModelVersion, StoredFold
 from trading_pipelines.store.repositories.trainings import Training
 
-__all__ = ["TrainingProgress", "TrainingReport", "promote", "resume", "train", "train_many"]
+__all__ = ["TrainingProgress", "TrainingReport", "resume", "train", "train_many"]
 
 _NOT_THE_RECIPE = {
     "processes",
@@ -218,23 +219,6 @@ def _train(
     )
 
 
-def promote(connection: psycopg.Connection[Any], model_id: str, effective_from: datetime, reason: str) -> None:
-    """Put a version into production from `effective_from` on, and commit; an older one to roll back.
-
-    Raises
-    ------
-    UserError
-        Unknown version, or a moment at which it did not exist: it has learnt from what came later.
-    """
-    version_row = models.find(connection, model_id)
-    if version_row is None:
-        raise UserError(f"there is no model version {model_id}: `trading train` makes one")
-    if effective_from < version_row.as_of:
-        raise UserError(f"{model_id} has learnt from data up to {version_row.as_of:%Y-%m-%d %H:%M}: promote it later")
-    models.promote(connection, version_row, effective_from, reason)
-    connection.commit()
-
-
 def load_training_data(
     connection: psycopg.Connection[Any],
     exchange: str,
@@ -395,8 +379,8 @@ def _promote_if_earned(
         reason = f"{refusal}; promoted all the same because it was asked for"
     else:
         return False, f"not promoted: {refusal}"
-    models.promote(connection, version_row, version_row.as_of, reason)
-    return True, f"promoted: {reason}"
+    pinned = promote_earned(connection, version_row, reason)
+    return (True, f"promoted: {reason}") if pinned is None else (False, f"not promoted: {pinned}")
 
 
 def _worse_than_naive(candidate: ModelVersion, spec: TrainingSpec) -> str | None:

@@ -26,6 +26,7 @@ _READ = (
 )
 _REQUEST = (
     "grant insert on manual_instructions to {role}",
+    "grant execute on function request_model_change to {role}",
     "alter role {role} set statement_timeout = '30s'",
 )
 _READ_ONLY = (

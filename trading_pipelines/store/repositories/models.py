@@ -126,6 +126,40 @@ def promote(connection: psycopg.Connection[Any], version: ModelVersion, effectiv
     )
 
 
+def change(
+    connection: psycopg.Connection[Any], wanted: str, model_id: str, requested_by: str, reason: str, at: datetime
+) -> str:
+    """Promote, roll back, pin or unpin by the database's own function; the version that is concerned in the end."""
+    row = connection.execute(
+        "select change_model(%s, %s, %s, %s, %s)", (wanted, model_id, requested_by, reason, at)
+    ).fetchone()
+    assert row is not None
+    return row[0]
+
+
+def pinned(connection: psycopg.Connection[Any], instrument_id: int, timeframe: str, at: datetime) -> str | None:
+    """The version that was pinned at a moment, None when none was."""
+    row = connection.execute(
+        "select model_id from model_pins where instrument_id = %s and timeframe = %s and pinned_at <= %s "
+        "and (released_at is null or released_at > %s)",
+        (instrument_id, timeframe, at, at),
+    ).fetchone()
+    return None if row is None else row[0]
+
+
+def save_reference(connection: psycopg.Connection[Any], model_id: str, content: dict[str, Any]) -> None:
+    """Keep the distribution of the features that a version has learnt from."""
+    connection.execute(
+        "insert into model_references values (%s, %s) on conflict do nothing", (model_id, Jsonb(content))
+    )
+
+
+def reference(connection: psycopg.Connection[Any], model_id: str) -> dict[str, Any] | None:
+    """That distribution, None for a version from before it was kept."""
+    row = connection.execute("select content from model_references where model_id = %s", (model_id,)).fetchone()
+    return None if row is None else row[0]
+
+
 @dataclass(frozen=True)
 class StoredFold:
     """A checkpointed fold; `probabilities` are those of the labelled rows of its test window, in order of time."""
