@@ -432,10 +432,16 @@ class PaperAccount:
         Targets that together closed all of it go on doing so, in proportion to what was asked of each, rounded down
         to the step with the rest for the last one; those that closed a part keep that share.
         """
-        targets = [o for o in exits if o.leg in TARGETS]
+        targets = [o for o in exits if o.leg in TARGETS and o.replaces is None]
+        leaving = after
         for order in exits:
-            if order.leg is Leg.STOP or (order.leg is Leg.EXIT and order.remaining > after):
+            if order.leg is Leg.STOP:
                 self._resize(order, after, at)
+            elif order.leg is Leg.EXIT and leaving == 0:
+                self._cancel(order, at, "nothing left to close")
+            elif order.leg is Leg.EXIT:
+                self._resize(order, min(order.remaining, leaving), at)
+                leaving -= order.remaining
         covered = sum((o.remaining for o in targets), Decimal(0))
         if not targets or covered == after:
             return
@@ -469,7 +475,11 @@ class PaperAccount:
 
         A stop never moves back, and a target that was filled meanwhile does not come back.
         """
-        working = {o.leg: o for o in self._exits(position) if o.trigger_price is not None and not o.is_triggered}
+        working = {
+            o.leg: o
+            for o in self._exits(position)
+            if o.trigger_price is not None and not o.is_triggered and o.status is PaperOrderStatus.OPEN
+        }
         for held in self._of_bracket(addition.client_order_id):
             if held is addition or held.status is not PaperOrderStatus.HELD:
                 continue
@@ -496,7 +506,8 @@ class PaperAccount:
                 self._cancel(order, event.ts_open, f"{order.replaces} is not working any more")
                 continue
             self._cancel(old, event.ts_open, f"replaced by {order.client_order_id}")
-            order.quantity, order.replaces = old.remaining, None
+            order.replaces = None
+            order.quantity = old.remaining if order.leg is Leg.STOP else min(order.weight, old.remaining)
             self._open(order, event.ts_open)
 
     # Bookkeeping
