@@ -125,8 +125,8 @@ def set_stop(
         side = "below" if sign > 0 else "above"
         return Outcome(InstructionStatus.REFUSED, f"a stop of this position lies {side} the price, which is {mark:f}")
     if (price - position.liquidation_price) * sign <= 0:
-        limit = f"{position.liquidation_price.normalize():f}"
-        return Outcome(InstructionStatus.REFUSED, f"the position would be liquidated at {limit} before that stop")
+        limit = on_grid(float(position.liquidation_price), position.price_step)
+        return Outcome(InstructionStatus.REFUSED, f"the position would be liquidated at {limit:f} before that stop")
     if price == position.stop_price and position.quantity_protected == position.quantity_open:
         return Outcome(InstructionStatus.DONE, f"the stop is at {price:f}")
     sent = move_stop(connection, desk.session, desk.exchange, position, price, as_of)
