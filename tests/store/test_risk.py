@@ -282,3 +282,15 @@ def test_r_of_a_position_without_a_signal_is_measured_from_its_entry(world: Worl
     position_id = closed(world, T0)
     world.connection.execute("update positions set initial_stop_price = 98 where position_id = %s", (position_id,))
     assert world.rows("select initial_risk from position_risk") == [(2.0,)]
+
+
+def test_order_path_keeps_its_verdict_of_refusals_too(world: World) -> None:
+    closed(world, T0)
+    refused, executed = world.signal(), world.signal("ETHUSDT")
+    execute_signals(world.connection, world.session, world.exchange, T0, quotes=world.quotes(), kill=None)
+    kept = world.rows("select signal_id, stage, outcome, reason from risk_assessments order by outcome")
+    assert kept == [
+        (executed, "ORDER", "ALLOW", "no rule objects"),
+        (refused, "ORDER", "REFUSE", "stop_lock: 4 against a limit of 0"),
+    ]
+    assert world.signal_status(refused) == "REJECTED"
