@@ -49,6 +49,7 @@ def _database(settings: "Settings") -> dict[str, Any]:
     from trading_pipelines.store.connection import connect, resolve_url
     from trading_pipelines.store.migrate import pending
     from trading_pipelines.store.read_models.parity import newest_reports
+    from trading_pipelines.store.read_models.positions import protection
     from trading_pipelines.store.read_models.sessions import list_sessions
     from trading_pipelines.store.read_models.status import newest_candles, platform_status, source_status
     from trading_pipelines.store.read_models.watch import account_truth, last_drill
@@ -71,6 +72,11 @@ def _database(settings: "Settings") -> dict[str, Any]:
                     name: truth.reason
                     for name, truth in truths.items()
                     if truth is not None and not truth.allowed and _is_live(sessions, name)
+                },
+                "protection": {
+                    s.name: protection(connection, s.session_id, state.now).to_dict("records")[0]
+                    for s in sessions
+                    if s.mode != "replay" and s.status != "STOPPED"
                 },
                 "parity": [vars(report) for report in newest_reports(connection)],
                 "services": _records(state.services, "service", "age_seconds", "started_at"),
@@ -137,6 +143,8 @@ def _show(found: dict[str, Any]) -> None:
         )
     for name, reason in found["refused"].items():
         typer.echo(f"{name:<10} trades nothing new: {reason}")
+    for name, held in found["protection"].items():
+        typer.echo(_protection_line(name, held))
     for report in found["parity"]:
         typer.echo(_parity_line(report))
     services = [
@@ -155,6 +163,13 @@ def _show(found: dict[str, Any]) -> None:
     print_table(
         "Sessions", ("name", "mode", "status", "exchange", "clock"), [tuple(s.values()) for s in found["sessions"]]
     )
+
+
+def _protection_line(session: str, held: dict[str, Any]) -> str:
+    """How many of the open positions are protected entirely, and whether that was ever otherwise of late."""
+    gaps = "no gap" if not held["gaps_24h"] else f"{held['gaps_24h']} GAPS, {held['seconds_bare_24h']:,.0f} s bare,"
+    state = "protected" if held["covered"] == held["positions"] else "UNPROTECTED"
+    return f"positions  {session}: {held['covered']} of {held['positions']} {state}, {gaps} in 24 h"
 
 
 def _parity_line(report: dict[str, Any]) -> str:
