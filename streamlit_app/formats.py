@@ -179,6 +179,7 @@ _WORDS = {
     "cooldown_minutes": "Cooldown since last signal",
     "atr_ratio": "Volatility out of range",
     "anomaly": "Anomaly in the last bars",
+    "novelty": "Features beyond the training",
     "data_lag_minutes": "Candles too old",
     "bar_age_minutes": "Bar too old",
     "model_age_days": "Model too old",

@@ -33,6 +33,7 @@ from trading_pipelines.domain.risk.alerts import AlertThresholds
 from trading_pipelines.domain.risk.limits import RiskLimits
 from trading_pipelines.domain.signals.policy import Direction, Profile, SignalPolicy
 from trading_pipelines.domain.simulation.spec import SimulatedMarketSpec
+from trading_pipelines.domain.validation.drift import DriftSpec
 from trading_pipelines.errors import UserError
 
 ENV_PREFIX = "TRADING_"
@@ -191,6 +192,7 @@ class Settings(BaseSettings):
     risk: RiskLimits = RiskLimits()
     alerts: AlertThresholds = AlertThresholds()
     training: TrainingSpec = TrainingSpec()
+    drift: DriftSpec = DriftSpec()
     simulation: SimulatedMarketSpec = SimulatedMarketSpec()
     session: SessionSettings = SessionSettings()
     fill: FillSettings = FillSettings()

@@ -32,6 +32,8 @@ GOOD = Proposals(
     measures_volatility=np.array([True]),
     anomaly=np.array([0.3]),
     measures_anomaly=np.array([True]),
+    novelty=np.array([0.05]),
+    measures_novelty=np.array([True]),
 )
 
 
@@ -70,6 +72,7 @@ def test_sound_proposal_passes_every_gate() -> None:
         (changed(atr_ratio=math.nan), "atr_ratio"),
         (changed(anomaly=1.01), "anomaly"),
         (changed(anomaly=math.nan), "anomaly"),
+        (changed(novelty=0.21), "novelty"),
         (changed(confidence=0.51), "confidence"),
         (changed(atr=0.5), "net_profit"),
         (changed(probability=0.01), "expected_value"),

@@ -14,6 +14,7 @@ from trading_pipelines.domain.features import registry
 from trading_pipelines.domain.features.compute import FeatureMatrix
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.modelling.classifier import Classifier
+from trading_pipelines.domain.modelling.novelty import Reference
 from trading_pipelines.domain.modelling.spec import TrainingSpec
 from trading_pipelines.store.repositories import features as feature_store
 from trading_pipelines.store.repositories import instruments, models, predictions
@@ -22,6 +23,7 @@ from trading_pipelines.store.repositories.predictions import Prediction
 _MOST_CLASSIFIERS = 256
 _classifiers: dict[str, Classifier] = {}
 """Parsed versions of this process by the hash of their artefact."""
+_references: dict[str, Reference] = {}
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,19 @@ def load_classifier(connection: psycopg.Connection[Any], model_id: str) -> Class
     return _classifiers[sha256]
 
 
+def load_reference(connection: psycopg.Connection[Any], model_id: str) -> Reference | None:
+    """What the stored version has learnt from, None for one from before that was kept; read once per process."""
+    sha256 = models.artefact_sha256(connection, model_id)
+    if sha256 not in _references:
+        if len(_references) >= _MOST_CLASSIFIERS:
+            _references.clear()
+        content = models.reference(connection, model_id)
+        if content is None:
+            return None
+        _references[sha256] = Reference.from_dict(content)
+    return _references[sha256]
+
+
 def _predictions(
     connection: psycopg.Connection[Any], instrument_id: int, timeframe: str, set_id: int, matrix: FeatureMatrix
 ) -> Iterator[Prediction]:
@@ -148,11 +163,14 @@ def _stretch(
     connection: psycopg.Connection[Any], instrument_id: int, timeframe: str, model_id: str, matrix: FeatureMatrix
 ) -> Iterator[Prediction]:
     classifier = load_classifier(connection, model_id)
-    probabilities = classifier.probability(_columns(matrix, classifier))
-    for ts, available_at, p in zip(matrix.ts, matrix.available_at, probabilities.tolist(), strict=True):
+    columns = _columns(matrix, classifier)
+    probabilities = classifier.probability(columns).tolist()
+    reference = load_reference(connection, model_id)
+    novelty = [None] * len(columns) if reference is None else reference.novelty(columns).tolist()
+    for ts, available_at, p, new in zip(matrix.ts, matrix.available_at, probabilities, novelty, strict=True):
         side = "LONG" if p >= 0.5 else "SHORT"
         yield Prediction(
-            instrument_id, timeframe, to_aware(ts), model_id, to_aware(available_at), p, max(p, 1 - p), side
+            instrument_id, timeframe, to_aware(ts), model_id, to_aware(available_at), p, max(p, 1 - p), side, new
         )
 
 

@@ -110,8 +110,12 @@ def _predictions(
     model_ids = tuple(dict.fromkeys(row.model_id for row in found))
     position = {model_id: i for i, model_id in enumerate(model_ids)}
     rows, known = _positions(bars, np.array([to_microseconds(row.ts) for row in found], dtype=np.int64))
-    told = Predictions(np.full(len(bars), np.nan), np.full(len(bars), -1), np.full(len(bars), NO_MODEL), model_ids)
+    novelty = np.full(len(bars), np.nan)
+    told = Predictions(
+        np.full(len(bars), np.nan), np.full(len(bars), -1), np.full(len(bars), NO_MODEL), model_ids, novelty
+    )
     told.probability[rows] = np.array([row.probability for row in found])[known]
+    novelty[rows] = np.array([row.novelty for row in found], dtype=np.float64)[known]
     told.model[rows] = np.array([position[row.model_id] for row in found], dtype=np.int64)[known]
     told.as_of[rows] = np.array([to_microseconds(row.model_as_of) for row in found], dtype=np.int64)[known]
     return told

@@ -31,6 +31,7 @@ from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.modelling import training
 from trading_pipelines.domain.modelling.classifier import Classifier
 from trading_pipelines.domain.modelling.metrics import Metrics, mean_log_loss
+from trading_pipelines.domain.modelling.novelty import reference_of
 from trading_pipelines.domain.modelling.spec import TrainingSpec
 from trading_pipelines.domain.modelling.training import TrainingData
 from trading_pipelines.errors import UserError
@@ -348,6 +349,9 @@ def _fit_version(
         artefact=artefact,
         code_version=version("trading-pipelines"),
     )
+    learnt = data.samples.features[training.final_rows(data, to_naive(work.as_of), tuned)]
+    week = 7 * 1440 // Timeframe(work.timeframe).minutes
+    models.save_reference(connection, version_row.model_id, reference_of(data.features, learnt, week).to_dict())
     return version_row
 
 

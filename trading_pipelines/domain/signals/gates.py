@@ -59,6 +59,8 @@ class Proposals:
         Whether the strategy gives an `atr_ratio` at all.
     anomaly, measures_anomaly : arrays of float and bool
         The largest measure of `domain.anomaly` lately, an anomaly from 1 on, and whether the strategy gives one.
+    novelty, measures_novelty : arrays of float and bool
+        Share of the features beyond what the model has learnt from, and whether its version says so.
     """
 
     closed_at: Integers
@@ -73,6 +75,8 @@ class Proposals:
     measures_volatility: npt.NDArray[np.bool_]
     anomaly: Floats
     measures_anomaly: npt.NDArray[np.bool_]
+    novelty: Floats
+    measures_novelty: npt.NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.closed_at)
@@ -202,6 +206,7 @@ def _judge_alone(
             _at_most("data_lag_minutes", _since(newest_candle_closed_at, as_of, _MINUTE), policy.max_data_lag_minutes),
             _at_most("atr_ratio", p.atr_ratio, policy.max_atr_ratio, p.measures_volatility),
             _at_most("anomaly", p.anomaly, policy.max_anomaly, p.measures_anomaly),
+            _at_most("novelty", p.novelty, policy.max_novelty, p.measures_novelty),
             _at_least("confidence", np.where(complete, setups.confidence, np.nan), policy.min_confidence),
             _at_least("risk_reward", setups.risk_reward, policy.min_risk_reward),
             _at_least("net_profit", setups.net_profit, policy.min_net_profit),

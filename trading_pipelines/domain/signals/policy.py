@@ -41,6 +41,8 @@ class SignalPolicy(BaseModel):
     """Block while ATR is above this multiple of its own one-week median."""
     max_anomaly: float | None = Field(default=1.0, gt=0)
     """Block after a price or volume spike, a pump, a dump or a wash-trading look: its measure, an anomaly from 1 on."""
+    max_novelty: float | None = Field(default=0.2, gt=0, le=1)
+    """Block while more than this share of the features lies beyond what the model has learnt from."""
     max_data_lag_minutes: int = Field(default=20, gt=0)
     """Age of the newest candle at the moment of decision, measured from its close."""
     max_model_age_days: int | None = Field(default=120, gt=0)
@@ -49,7 +51,7 @@ class SignalPolicy(BaseModel):
     """Cancel instead of entering when price has left the reference by this share of the stop distance."""
 
     def without_gates(self) -> "SignalPolicy":
-        """No gate by profit, confidence, volatility, age, cooldown or drift; freshness of the data stays."""
+        """No gate by profit, confidence, volatility, novelty, age, cooldown or drift; freshness of the data stays."""
         return self.model_copy(
             update={
                 "min_confidence": None,
@@ -59,6 +61,7 @@ class SignalPolicy(BaseModel):
                 "cooldown_minutes": 0,
                 "max_atr_ratio": None,
                 "max_anomaly": None,
+                "max_novelty": None,
                 "max_model_age_days": None,
                 "max_entry_drift_r": None,
             }

@@ -68,12 +68,15 @@ class Predictions:
         Position of the version in `model_ids`, -1 without a prediction.
     as_of : array of int64
         As-of time of the version in microseconds since 1970, `NO_MODEL` without a prediction.
+    novelty : array of float or None
+        Share of the features beyond what the version has learnt from, NaN where it does not say.
     """
 
     probability: Floats
     model: Integers
     as_of: Integers
     model_ids: tuple[str, ...] = ()
+    novelty: Floats | None = None
 
 
 @dataclass(frozen=True)
@@ -149,6 +152,7 @@ class StrategyInput:
                 probability=self.predictions.probability[:n],
                 model=self.predictions.model[:n],
                 as_of=self.predictions.as_of[:n],
+                novelty=None if self.predictions.novelty is None else self.predictions.novelty[:n],
             ),
         )
 

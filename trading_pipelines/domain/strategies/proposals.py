@@ -19,6 +19,8 @@ def propose(strategy: Strategy, data: StrategyInput) -> tuple[Signals, Proposals
     n = len(told.entry)
     predictions = data.predictions if strategy.needs.predictions else None
     as_of = np.full(n, UNKNOWN_TIME) if predictions is None else predictions.as_of[rows]
+    told_novelty = None if predictions is None else predictions.novelty
+    novelty = np.full(n, np.nan) if told_novelty is None else told_novelty[rows]
     return told, Proposals(
         closed_at=data.closed_at[rows],
         side=told.entry,
@@ -32,6 +34,8 @@ def propose(strategy: Strategy, data: StrategyInput) -> tuple[Signals, Proposals
         measures_volatility=np.full(n, told.atr_ratio is not None),
         anomaly=np.full(n, np.nan) if told.anomaly is None else told.anomaly,
         measures_anomaly=np.full(n, told.anomaly is not None),
+        novelty=novelty,
+        measures_novelty=~np.isnan(novelty),
     )
 
 

@@ -160,6 +160,7 @@ def with_history(data: StrategyInput, bar: int, strategy: Strategy) -> StrategyI
             probability=cut.predictions.probability[start:],
             model=cut.predictions.model[start:],
             as_of=cut.predictions.as_of[start:],
+            novelty=None if cut.predictions.novelty is None else cut.predictions.novelty[start:],
         ),
     )
 

@@ -21,11 +21,12 @@ class Prediction:
     probability: float
     confidence: float
     side: str
+    novelty: float | None
 
 
 def insert(cursor: psycopg.Cursor[Any], rows: Iterable[Prediction]) -> int:
     """Log predictions; one that is there stays as it was made. Returns how many were new."""
-    names = "instrument_id, timeframe, ts, model_id, available_at, probability, confidence, side"
+    names = "instrument_id, timeframe, ts, model_id, available_at, probability, confidence, side, novelty"
     cursor.execute(f"create temp table staging_predictions on commit drop as select {names} from predictions limit 0")
     with cursor.copy(f"copy staging_predictions ({names}) from stdin") as copy:
         for row in rows:
@@ -71,6 +72,7 @@ class ProductionPrediction:
     model_id: str
     model_as_of: datetime
     probability: float
+    novelty: float | None
 
 
 def in_production(
@@ -80,7 +82,7 @@ def in_production(
     with connection.cursor(row_factory=class_row(ProductionPrediction)) as cursor:
         return cursor.execute(
             """
-            select p.ts, p.model_id, m.as_of as model_as_of, p.probability
+            select p.ts, p.model_id, m.as_of as model_as_of, p.probability, p.novelty
             from predictions p join model_versions m using (model_id)
             where p.instrument_id = %(instrument)s and p.timeframe = %(timeframe)s
               and p.ts >= %(start)s and p.ts < %(end)s
