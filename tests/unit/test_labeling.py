@@ -1,10 +1,19 @@
 """Triple-barrier labels: which barrier comes first, when that is known, and how much labels overlap."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trading_pipelines.domain.labeling.triple_barrier import Labels, RowLabels, label_bars, uniqueness_weights
+from trading_pipelines.domain.engine.params import ExecutionParams
+from trading_pipelines.domain.labeling.triple_barrier import (
+    Labels,
+    RowLabels,
+    label_bars,
+    trade_return,
+    uniqueness_weights,
+)
+from trading_pipelines.domain.modelling.spec import TrainingSpec
 
 MINUTE = np.timedelta64(1, "m")
 START = np.datetime64("2025-01-01T00:15", "us")
@@ -91,6 +100,32 @@ def test_label_of_a_row_is_known_at_the_close_of_the_bar_that_ends_it() -> None:
     assert rows.weight.tolist() == uniqueness_weights(labels.end)[[0, 4]].tolist()
 
 
+def test_move_is_that_of_a_trade_from_the_next_open_to_the_barrier() -> None:
+    up = _label([100, 100, 100, 100, 100], high={2: 103.0})
+    assert up.move[0] == pytest.approx(102.0 / 100.0 - 1)
+    down = _label([100, 101, 100, 100, 100], low={3: 97.0})
+    assert down.move[0] == pytest.approx(98.0 / 101.0 - 1)
+    jumped = _label([100, 100, 105, 100, 100], high={2: 106.0})
+    assert jumped.move[0] == pytest.approx(0.05), "the bar opened beyond the barrier: out at its open"
+    assert np.isnan(up.move[-1])
+
+
+def test_move_ends_at_the_close_of_the_time_limit() -> None:
+    assert _label([100, 100, 100.2, 100.1, 100.0]).move[0] == pytest.approx(0.001)
+    assert _label([100, 100.5, 100.2, 100.1, 100.0], missing=1).move[0] == pytest.approx(100.2 / 100.5 - 1)
+
+
+def test_trade_pays_fee_and_slippage_on_both_of_its_fills() -> None:
+    move = np.array([0.02, 0.02, -0.02])
+    returns = trade_return(np.array([True, False, False]), move, 0.001)
+    assert returns == pytest.approx([0.02 - 0.001 * 2.02, -0.02 - 0.001 * 2.02, 0.02 - 0.001 * 1.98])
+
+
+def test_costs_of_a_label_are_those_of_a_position() -> None:
+    costs = ExecutionParams()
+    assert TrainingSpec().cost_rate == pytest.approx(costs.taker_fee_rate + costs.slippage_rate)
+
+
 @given(st.integers(0, 2**32 - 1), st.integers(1, 60))
 def test_label_does_not_change_when_later_bars_arrive(seed: int, known: int) -> None:
     draw = np.random.default_rng(seed)
@@ -103,6 +138,7 @@ def test_label_does_not_change_when_later_bars_arrive(seed: int, known: int) -> 
     told = part.value >= 0
     np.testing.assert_array_equal(part.value[told], whole.value[:known][told])
     np.testing.assert_array_equal(part.end[told], whole.end[:known][told])
+    np.testing.assert_array_equal(part.move[told], whole.move[:known][told])
     np.testing.assert_array_equal(told, (whole.end[:known] >= 0) & (whole.end[:known] < known))
 
 

@@ -12,8 +12,9 @@ from trading_pipelines.domain.modelling.classifier import (
     fit,
     temperature,
 )
-from trading_pipelines.domain.modelling.metrics import add_up, calibration_error, measure
-from trading_pipelines.domain.modelling.spec import TrainingSpec
+from trading_pipelines.domain.modelling.metrics import add_up, calibration_error, measure, simulate_trades
+from trading_pipelines.domain.modelling.search import inner_windows, search
+from trading_pipelines.domain.modelling.spec import SearchSpec, TrainingSpec
 from trading_pipelines.domain.modelling.training import TrainingData
 
 MINUTE, DAY = np.timedelta64(1, "m"), np.timedelta64(1, "D")
@@ -116,11 +117,22 @@ def test_useless_scores_are_calibrated_to_a_coin() -> None:
     assert temperature(draw.normal(size=500), labels, np.ones(500)) < 0.3
 
 
+def test_doubt_shrinks_the_scores_the_more_the_fewer_samples_speak_for_them() -> None:
+    draw = np.random.default_rng(4)
+    raw = draw.normal(size=20_000)
+    labels = (draw.random(20_000) < 1 / (1 + np.exp(-raw))).astype(np.int8)
+    assert temperature(raw, labels, np.ones(20_000), prior=200.0) == pytest.approx(1.0, abs=0.1)
+    few = [temperature(raw[:n], labels[:n], np.ones(n), prior=200.0) for n in (50, 200, 2_000)]
+    assert few == sorted(few)
+    assert few[0] < 0.4
+
+
 def test_metrics_of_perfect_and_of_constant_predictions() -> None:
     labels = np.array([0, 1, 0, 1], dtype=np.int8)
     perfect = measure(labels.astype(float), labels, 0.5, 0.52)
     assert (perfect.auc, perfect.precision, perfect.coverage) == (1.0, 1.0, 1.0)
     assert perfect.skill == pytest.approx(1.0, abs=1e-4)
+    assert measure(np.full(4, 0.5), labels, 0.9, 0.52).skill == pytest.approx(0.0), "no better than a coin"
     constant = measure(np.full(4, 0.5), labels, 0.5, 0.52)
     assert (constant.auc, constant.precision, constant.coverage) == (0.5, None, 0.0)
     assert constant.skill == pytest.approx(0.0)
@@ -145,3 +157,55 @@ def test_model_learns_from_what_no_pattern_leaves_out() -> None:
     spec = TrainingSpec(excluded_features=("d1_*", "funding_rate"))
     names = ("ret_1", "d1_ret_5", "atr_14", "funding_rate", "rsi_14")
     assert training.model_inputs(names, {"atr_14"}, spec) == [0, 4]
+
+
+def test_one_position_is_held_at_a_time_and_pays_its_costs() -> None:
+    known_at = np.datetime64("2025-01-01", "us") + np.arange(4) * 15 * MINUTE
+    label_end = known_at + 30 * MINUTE
+    moves = np.array([0.02, 0.5, -0.01, np.nan])
+    trades, profit = simulate_trades(np.array([0.6, 0.9, 0.3, 0.9]), known_at, label_end, moves, 0.55, 0.001)
+    assert trades == 2
+    assert profit == pytest.approx(0.02 - 0.001 * 2.02 + 0.01 - 0.001 * 1.99)
+    assert simulate_trades(np.array([0.51]), known_at[:1], label_end[:1], moves[:1], 0.55, 0.001) == (0, 0.0)
+
+
+def test_parts_of_a_training_window_are_purged_from_each_other() -> None:
+    data = _noise(0)
+    rows = np.arange(500, 3_500)
+    inner = training.inner_split(data, rows, SPEC)
+    for before, after in ((inner.train, inner.stop), (inner.stop, inner.calibration)):
+        assert data.label_end[rows[before]].max() < data.known_at[rows[after]].min()
+    assert inner.calibration[-1] == len(rows) - 1
+    for older, judge in inner_windows(data, rows, SPEC):
+        assert data.label_end[rows[older]].max() < data.known_at[rows[judge]].min()
+
+
+def test_rows_outside_the_window_change_nothing_of_what_a_search_finds() -> None:
+    spec = SPEC.model_copy(update={"search": SearchSpec(enabled=True, trials=4, startup_trials=2)})
+    data, rows = _noise(1, bars=4_000), np.arange(500, 3_000)
+    found = search(data, rows, spec, seed=3)
+    outside = np.ones(len(data), dtype=bool)
+    outside[rows] = False
+    data.samples.features[outside] = 7.0
+    data.samples.labels[outside] = 1
+    assert search(data, rows, spec, seed=3) == found
+    assert found.trials == 4
+    assert found.score >= found.default_score
+    for name in ("num_leaves", "learning_rate", "feature_fraction", "bagging_fraction"):
+        low, high = getattr(spec.search, name)
+        assert low <= found.parameters[name] <= high
+
+
+def test_search_finds_nothing_in_noise_that_holds_out_of_sample() -> None:
+    spec = SPEC.model_copy(update={"search": SearchSpec(enabled=True, trials=4, startup_trials=2)})
+    aucs = []
+    for seed in range(4):
+        data = _noise(seed)
+        for fold in training.folds_of(data, spec):
+            found = search(data, fold.train, spec, seed)
+            result = training.evaluate_fold(data, fold, training.tuned(spec, found.parameters))
+            if result is not None and result.metrics.auc is not None:
+                aucs.append(result.metrics.auc)
+                assert result.parameters == found.parameters
+    assert len(aucs) >= 8
+    assert abs(np.mean(aucs) - 0.5) < 0.08

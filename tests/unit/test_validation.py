@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import cross_val_score
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.tree import DecisionTreeClassifier
 
 from trading_pipelines.domain.validation.walk_forward import TimedFolds, WalkForward
 
@@ -47,3 +49,37 @@ def test_rows_without_their_times_are_refused() -> None:
     folds = TimedFolds(WalkForward(None, 3 * DAY, 0 * MINUTE, 2), TS, TS)
     with pytest.raises(ValueError, match="7 rows, but times of 3840"):
         next(folds.split(np.zeros(7)))
+
+
+def test_grid_search_takes_the_splits_as_they_are() -> None:
+    draw = np.random.default_rng(3)
+    features = draw.normal(size=(len(TS), 2))
+    labels = (features[:, 0] * features[:, 1] > 0).astype(int)
+    folds = TimedFolds(WalkForward(None, 3 * DAY, 60 * MINUTE, 4), TS, TS + 240 * MINUTE)
+    search = GridSearchCV(DecisionTreeClassifier(random_state=0), {"max_depth": [1, 6]}, cv=folds, scoring="accuracy")
+    search.fit(features, labels)
+    assert search.n_splits_ == 4
+    assert search.best_params_ == {"max_depth": 6}
+    assert search.best_score_ > 0.8
+
+
+def _share_of_right_sides(seed: int, *, purge: bool) -> float:
+    """How often a model that knows nothing but the time names the side of a random walk's next day."""
+    draw = np.random.default_rng(seed)
+    day = 96
+    walk = np.cumsum(draw.normal(size=len(TS) + day))
+    labels = (walk[day:] > walk[:-day]).astype(int)
+    label_end = TS + DAY
+    folds = TimedFolds(WalkForward(10 * DAY, 240 * MINUTE, 0 * MINUTE, 60), TS, label_end if purge else TS)
+    features = np.column_stack([np.arange(len(TS), dtype=float), draw.normal(size=len(TS))])
+    return float(cross_val_score(KNeighborsClassifier(1), features, labels, cv=folds, scoring="accuracy").mean())
+
+
+def test_dropping_the_purge_raises_the_score_on_noise_and_ours_stays_at_chance() -> None:
+    """The nearest neighbour in time of a test row is a training row whose label is the test's own future."""
+    seeds = range(5)
+    leaky = [_share_of_right_sides(seed, purge=False) for seed in seeds]
+    honest = [_share_of_right_sides(seed, purge=True) for seed in seeds]
+    assert min(leaky) > 0.7
+    assert abs(np.mean(honest) - 0.5) < 0.08
+    assert np.mean(leaky) - np.mean(honest) > 0.2
