@@ -9,6 +9,7 @@ from trading_pipelines.domain.execution.orders import OrderSide, PositionSide
 from trading_pipelines.domain.execution.session import TradingSession
 from trading_pipelines.domain.risk.rules import Exposure, PortfolioView
 from trading_pipelines.store.repositories import equity, orders, positions, risk_locks
+from trading_pipelines.store.repositories import exits as exit_decisions
 
 
 def portfolio_view(connection: psycopg.Connection[Any], session: TradingSession, as_of: datetime) -> PortfolioView:
@@ -20,11 +21,14 @@ def portfolio_view(connection: psycopg.Connection[Any], session: TradingSession,
     day = as_of.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     marks = equity.summary(connection, session.session_id, as_of, day)
     open_positions = positions.open_positions(connection, session.session_id)
+    # Decided is enough: whether the exit was sent before the entries are judged is a matter of who looks first.
+    decided = {row.position_id for row in exit_decisions.pending(connection, session.session_id)}
+    leaving = {p.position_id for p in open_positions if p.exit_pending or p.position_id in decided}
     additions = risk_locks.additions(connection, session.session_id)
     held = [
         Exposure(p.instrument_id, p.side, float(p.margin), float(p.entry_price), additions.get(p.position_id, 0))
         for p in open_positions
-        if not p.exit_pending
+        if p.position_id not in leaving
     ]
     coming = [
         Exposure(
@@ -42,5 +46,5 @@ def portfolio_view(connection: psycopg.Connection[Any], session: TradingSession,
         day_open_equity=marks.day_open,
         exposures=(*held, *coming),
         free_cash=risk_locks.cash(connection, session.session_id) - bound,
-        leaving=frozenset(p.instrument_id for p in open_positions if p.exit_pending),
+        leaving=frozenset(p.instrument_id for p in open_positions if p.position_id in leaving),
     )
