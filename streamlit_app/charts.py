@@ -296,6 +296,25 @@ def equity(curve: pd.DataFrame, benchmark_name: str | None, start_capital: float
     return figure
 
 
+def add_equity(figure: go.Figure, curve: pd.DataFrame, name: str) -> None:
+    """Draw a second curve with its drawdown into a figure of `equity`."""
+    colours = formats.palette()
+    for row, column, form in ((1, "equity", "%{y:,.2f}"), (2, "drawdown", "%{y:.2%}")):
+        figure.add_trace(
+            go.Scatter(
+                x=curve["ts"],
+                y=curve[column],
+                name=html.escape(name),
+                mode="lines",
+                line={"width": 1.6, "color": colours.accent},
+                hovertemplate=form,
+                showlegend=row == 1,
+            ),
+            row=row,
+            col=1,
+        )
+
+
 def _faint(colour: str) -> str:
     red, green, blue = (int(colour[n : n + 2], 16) for n in (1, 3, 5))
     return f"rgba({red},{green},{blue},0.18)"

@@ -18,6 +18,7 @@ import streamlit as st
 from trading_pipelines.settings import Settings, load_settings
 from trading_pipelines.store.read_models import (
     analysis,
+    backtests,
     chart,
     market,
     models,
@@ -253,6 +254,42 @@ def version_folds(training_key: str) -> pd.DataFrame:
 def calibration(exchange: str, symbol: str | None, since: datetime) -> pd.DataFrame:
     with _connection() as connection:
         return models.calibration(connection, exchange, symbol, since)
+
+
+@st.cache_data(ttl=CALM, show_spinner=False, max_entries=20)
+def list_backtests(limit: int) -> pd.DataFrame:
+    with _connection() as connection:
+        return backtests.list_backtests(connection, limit)
+
+
+@st.cache_data(ttl=CALM, show_spinner=False, max_entries=50)
+def backtest(backtest_id: UUID) -> backtests.BacktestSummary | None:
+    with _connection() as connection:
+        return backtests.backtest(connection, backtest_id)
+
+
+@st.cache_data(ttl=SLOW, show_spinner=False, max_entries=20)
+def backtest_curve(backtest_id: UUID, start_capital: float) -> pd.DataFrame:
+    with _connection() as connection:
+        return backtests.curve(connection, backtest_id, start_capital)
+
+
+@st.cache_data(ttl=SLOW, show_spinner=False, max_entries=20)
+def backtest_trades(backtest_id: UUID) -> pd.DataFrame:
+    with _connection() as connection:
+        return backtests.trades(connection, backtest_id)
+
+
+@st.cache_data(ttl=CALM, show_spinner=False, max_entries=20)
+def list_searches(limit: int) -> list[backtests.SearchSummary]:
+    with _connection() as connection:
+        return backtests.list_searches(connection, limit)
+
+
+@st.cache_data(ttl=SLOW, show_spinner=False, max_entries=20)
+def search_trials(search_id: UUID) -> pd.DataFrame:
+    with _connection() as connection:
+        return backtests.trials(connection, search_id)
 
 
 @st.cache_data(ttl=LIVE, show_spinner=False)

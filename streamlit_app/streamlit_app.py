@@ -42,6 +42,9 @@ page = st.navigation(
                 url_path="performance",
             ),
         ],
+        "Research": [
+            st.Page("app_pages/backtests.py", title="Backtests", icon=":material/science:", url_path="backtests"),
+        ],
         "Platform": [
             st.Page("app_pages/models.py", title="Models", icon=":material/model_training:", url_path="models"),
             st.Page("app_pages/data_status.py", title="Data status", icon=":material/database:", url_path="data"),

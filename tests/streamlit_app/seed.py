@@ -97,6 +97,7 @@ def seed(
     _session(connection, seeded.paper, "paper", "paper", markets, half, None)
     _session(connection, seeded.replay, "replay-spring", "replay", markets, _floor(markets[0].ts[2], SIGNAL), half)
     _operation(connection, markets, seeded, now)
+    _backtests(connection, markets, now)
     connection.commit()
     return seeded
 
@@ -674,3 +675,91 @@ def _operation(connection: psycopg.Connection[Any], markets: Sequence[_Bars], se
             "insert into events (ts, kind, severity, session_id, subject, message) values (%s, %s, %s, %s, %s, %s)",
             (now - timedelta(minutes=20 - 3 * minutes), kind, severity, session, subject, message),
         )
+
+
+def _backtests(connection: psycopg.Connection[Any], markets: Sequence[_Bars], now: datetime) -> None:
+    """Two backtests, of which one fails its check, and a search with its out-of-sample result."""
+    search_id = uuid5(NAMESPACE, "search")
+    metrics = {
+        **dict.fromkeys(("start_equity", "end_equity"), CAPITAL),
+        **dict.fromkeys(("total_return", "max_drawdown", "exposure"), 0.1),
+        **dict.fromkeys(("sharpe", "sortino", "calmar", "profit_factor", "average_r"), 1.2),
+        **dict.fromkeys(("net_pnl", "fees", "funding", "slippage"), 12.5),
+        "trades": 2,
+        "win_rate": 0.5,
+    }
+    fold = {"train_start": "2025-01-01", "start": "2025-02-01", "end": "2025-03-01", "trial": 1, "in_sample": 2.1}
+    connection.execute(
+        """
+        insert into backtest_searches (search_id, exchange, symbols, timeframe, starts_at, ends_at, strategy, space,
+            plan, config, code_version, input_hash, folds, overfitting)
+        values (%s, %s, %s, '15m', %s, %s, 'ema_cross', %s, %s, '{}', 'seed', 'seed', %s, %s)
+        """,
+        (
+            search_id,
+            EXCHANGE,
+            [bars.symbol for bars in markets],
+            now - timedelta(days=3),
+            now,
+            Jsonb({"fast": [5, 10]}),
+            Jsonb({"objective": "sharpe", "trials": 2, "refused": 0, "fixed": {}, "capital": CAPITAL}),
+            Jsonb([{**fold, "params": {"fast": 10}, "out_of_sample": metrics}]),
+            Jsonb({"probability": 0.61, "loss": 0.5, "deflated_sharpe": None, "out_of_sample_probability": 0.42}),
+        ),
+    )
+    for number, fast in enumerate((5, 10)):
+        connection.execute(
+            "insert into backtest_trials values (%s, %s, %s, '{2.1}', %s)",
+            (search_id, number, Jsonb({"fast": fast}), Jsonb(metrics)),
+        )
+    found = "lookahead: entry of BTCUSDT at 2025-01-01T00:00 is 1, but 0 on its own <b>"
+    passed = {"passed": True, "lookahead_samples": 24, "warm_up_samples": 24, "decisions": 20, "findings": []}
+    kinds = (
+        ("ema_cross", None, passed),
+        ("cheat", None, {**passed, "passed": False, "findings": [found]}),
+        ("ema_cross", search_id, None),
+    )
+    for number, (strategy, searched, check) in enumerate(kinds):
+        backtest_id = uuid5(NAMESPACE, f"backtest {number}")
+        connection.execute(
+            """
+            insert into backtests (backtest_id, created_at, search_id, exchange, symbols, timeframe, starts_at, ends_at,
+                strategy, params, direction, start_capital, config, code_version, input_hash, bars, candidates,
+                refusals, metrics, benchmark, benchmark_metrics, strategy_check)
+            values (%s, %s, %s, %s, %s, '15m', %s, %s, %s, %s, 'BOTH', %s, %s, 'seed', 'seed', 100, 3, %s, %s,
+                'BTCUSDT', %s, %s)
+            """,
+            (
+                backtest_id,
+                now - timedelta(minutes=number),
+                searched,
+                EXCHANGE,
+                [bars.symbol for bars in markets],
+                now - timedelta(days=2),
+                now,
+                strategy,
+                Jsonb({"fast": 20}),
+                CAPITAL,
+                Jsonb({"execution": {"taker_fee_rate": FEE, "slippage_rate": SLIPPAGE, "leverage": LEVERAGE}}),
+                Jsonb({"max_open_positions": 1}),
+                Jsonb(metrics),
+                Jsonb(metrics),
+                None if check is None else Jsonb(check),
+            ),
+        )
+        for hour in range(48):
+            mark = CAPITAL * (1 + 0.001 * hour * (number + 1))
+            at = now - timedelta(hours=48 - hour)
+            connection.execute(
+                "insert into backtest_equity values (%s, %s, %s, %s)", (backtest_id, at, mark, 2 * CAPITAL - mark)
+            )
+        for trade in range(2):
+            opened = now - timedelta(hours=40 - 10 * trade)
+            connection.execute(
+                """
+                insert into backtest_trades
+                values (%s, %s, %s, 'LONG', %s, %s, %s, 1, 100, 100, 20, 99, 0.7, 'none', 5, 1, 0.5, 0.1, 3.5, 0, 1,
+                    3.5, %s, null)
+                """,
+                (backtest_id, trade, markets[trade].symbol, opened, opened, None if trade else now, "TP3"),
+            )

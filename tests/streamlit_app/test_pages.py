@@ -6,7 +6,18 @@ from pathlib import Path
 import pytest
 from page_driver import OpenPage, cards, table_with, text_of
 
-PAGES = ("market", "screener", "signals", "chart", "positions", "sessions", "performance", "models", "data_status")
+PAGES = (
+    "market",
+    "screener",
+    "signals",
+    "chart",
+    "positions",
+    "sessions",
+    "performance",
+    "models",
+    "data_status",
+    "backtests",
+)
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -18,7 +18,6 @@ from trading_pipelines.store.read_models import backtests
 from trading_pipelines.store.read_models.backtests import BacktestSummary
 
 _ISO = "%Y-%m-%dT%H:%M:%S.%fZ"
-_MOST_FINDINGS = 5
 
 
 def export(
@@ -91,24 +90,7 @@ def _sheet(found: BacktestSummary, marks: pd.DataFrame, trades: pd.DataFrame, co
         times=pd.DatetimeIndex(marks["ts"]),
         lines=[*lines, *compared],
         trades=trades,
-        remarks=[check_sentence(found)],
-    )
-
-
-def check_sentence(found: BacktestSummary) -> str:
-    """What the lookahead and warm-up checks said, in a sentence."""
-    check = found.strategy_check
-    if found.search_id is not None:
-        return "Out of sample: each window was traded with the parameters that were best before it."
-    if check is None:
-        return "The strategy was not checked for lookahead."
-    if check["passed"]:
-        return (
-            f"Asked again at {check['lookahead_samples']} bars without what came later, and at "
-            f"{check['warm_up_samples']} with no more history than it needs, the strategy decided the same."
-        )
-    return "The strategy fails its check, so this result cannot be trusted. " + "; ".join(
-        check["findings"][:_MOST_FINDINGS]
+        remarks=[found.verdict],
     )
 
 

@@ -351,7 +351,6 @@ def _stored(connection: "Connection", beginning: str) -> "BacktestSummary":
 
 
 def _show(summaries: "Sequence[BacktestSummary]", files: Sequence[Path], as_json: bool) -> None:
-    from trading_pipelines.application.backtest_files import check_sentence
     from trading_pipelines.domain.research.tear_sheet import figure_rows
 
     first = summaries[0]
@@ -377,7 +376,7 @@ def _show(summaries: "Sequence[BacktestSummary]", files: Sequence[Path], as_json
     if first.refusals:
         print_table(f"Refused, of {first.candidates:,} candidates", ("rule", "candidates"), [*first.refusals.items()])
     for summary in summaries:
-        typer.echo(f"{summary.strategy}: {check_sentence(summary)}")
+        typer.echo(f"{summary.strategy}: {summary.verdict}")
         typer.echo(f"{summary.strategy}: stored as {summary.backtest_id}")
     for file in files:
         typer.echo(f"written {file}")

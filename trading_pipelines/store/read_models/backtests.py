@@ -15,6 +15,7 @@ from trading_pipelines.store.connection import read_frame
 
 _POINTS = 1_500
 """Points of a curve: more than a screen has columns."""
+_MOST_FINDINGS = 5
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,22 @@ class BacktestSummary:
         params = ", ".join(f"{name}={value}" for name, value in self.params.items())
         kind = " out of sample" if self.search_id else ""
         return f"{self.strategy}{kind} {self.timeframe}" + (f" ({params})" if params else "")
+
+    @property
+    def verdict(self) -> str:
+        """What the lookahead and warm-up checks said, in a sentence."""
+        check = self.strategy_check
+        if self.search_id is not None:
+            return "Out of sample: each window was traded with the parameters that were best before it."
+        if check is None:
+            return "The strategy was not checked for lookahead."
+        if check["passed"]:
+            return (
+                f"Asked again at {check['lookahead_samples']} bars without what came later, and at "
+                f"{check['warm_up_samples']} with no more history than it needs, the strategy decided the same."
+            )
+        found = "; ".join(check["findings"][:_MOST_FINDINGS])
+        return f"The strategy fails its check, so this result cannot be trusted. {found}"
 
 
 @dataclass(frozen=True)
