@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -31,6 +31,7 @@ def _plain(values: Floats, period: int, reduce: Callable[[Floats], float]) -> Fl
 
 
 @ROLLING
+@settings(deadline=None)  # the first call compiles
 @given(values=NUMBERS, period=st.integers(1, 20))
 def test_window_is_the_plain_definition_and_missing_where_a_value_is(
     rolling: Rolling, values: Floats, period: int
@@ -39,6 +40,7 @@ def test_window_is_the_plain_definition_and_missing_where_a_value_is(
 
 
 @ROLLING
+@settings(deadline=None)
 @given(dropped=st.integers(0, 400), period=st.integers(2, 100))
 def test_value_depends_on_its_window_only(rolling: Rolling, dropped: int, period: int) -> None:
     draw = np.random.default_rng(dropped)

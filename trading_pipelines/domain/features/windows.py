@@ -184,7 +184,7 @@ def _median(values: Floats, period: int) -> Floats:
     rows, bars = values.shape
     for row in range(rows):
         window = np.empty(period)
-        full, hole = 0, 0
+        full = 0
         for i in range(bars):
             value = values[row, i]
             if np.isnan(value):
@@ -196,14 +196,15 @@ def _median(values: Floats, period: int) -> Floats:
             if full == period:
                 window[:] = np.sort(values[row, i - period + 1 : i + 1])
             else:
-                hole = _place(window, values[row, i - period])
-                while hole > 0 and window[hole - 1] > value:
-                    window[hole] = window[hole - 1]
-                    hole -= 1
-                while hole < period - 1 and window[hole + 1] < value:
-                    window[hole] = window[hole + 1]
-                    hole += 1
-                window[hole] = value
+                hole, place = _place(window, values[row, i - period]), _place(window, value)
+                if place > hole:
+                    place -= 1
+                    for k in range(hole, place):
+                        window[k] = window[k + 1]
+                else:
+                    for k in range(hole, place, -1):
+                        window[k] = window[k - 1]
+                window[place] = value
             result[row, i] = (window[(period - 1) // 2] + window[period // 2]) / 2
     return result
 
