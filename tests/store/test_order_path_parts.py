@@ -13,7 +13,7 @@ from trading_pipelines.domain.execution.orders import Leg
 from trading_pipelines.domain.execution.venue import VenueParams
 from trading_pipelines.domain.risk.limits import RiskLimits
 from trading_pipelines.store.connection import Connection
-from trading_pipelines.store.read_models.positions import list_orders, protection
+from trading_pipelines.store.read_models.positions import list_orders, open_positions, protection
 from trading_pipelines.store.repositories import positions
 from trading_pipelines.store.repositories.positions import OpenPosition
 
@@ -262,10 +262,12 @@ def test_target_moved_by_hand_keeps_its_size_and_fills_at_its_new_price(world: W
     sent = move_target(
         world.connection, world.session, world.exchange, held(world), Leg.TP1, Decimal("104.5"), T0 + BAR
     )
+    shown = open_positions(world.connection, world.session.session_id).loc[0, "tp1_price"]
     world.bar(1, 104, 104.6, 103, 104)
     sync(world, 2)
 
     assert sent is Sent.PLACED
+    assert shown == 104.5
     assert world.rows("select quantity, reference_price::float8 from fills where kind = 'TP1'") == [(size, 104.5)]
     assert world.statuses(signal_id)["T1-1"] == "FILLED"
     assert protected(world)

@@ -10,7 +10,8 @@ import psycopg
 from trading_pipelines.store.connection import read_frame
 
 # The page of positions comes first: fills have no index by position, so they are read once and not per row.
-# Margin shrinks with the part that is still open; the result counts everything since entry.
+# Margin shrinks with the part that is still open; the result counts everything since entry. Targets are where they
+# work, which a person may have changed, and else where the signal had them.
 _POSITIONS = """
 with page as materialized (
     select * from positions
@@ -19,12 +20,20 @@ with page as materialized (
     limit %(limit)s
 ), filled as (
     select position_id,
-           string_agg(f.kind, ' ' order by f.ts) filter (where starts_with(f.kind, 'TP')) as targets,
+           string_agg(distinct f.kind, ' ' order by f.kind) filter (where starts_with(f.kind, 'TP')) as targets,
            (sum(f.price * f.quantity) filter (where f.kind <> 'ENTRY')
             / sum(f.quantity) filter (where f.kind <> 'ENTRY'))::float8 as exit_price
     from fills f
     join page using (position_id)
     where f.session_id = %(session)s
+    group by 1
+), working as (
+    select position_id,
+           max(o.trigger_price) filter (where o.leg = 'TP1')::float8 as tp1,
+           max(o.trigger_price) filter (where o.leg = 'TP2')::float8 as tp2,
+           max(o.trigger_price) filter (where o.leg = 'TP3')::float8 as tp3
+    from orders o
+    where o.session_id = %(session)s and o.status in ('ACCEPTED', 'PARTIALLY_FILLED') and o.leg like 'TP_'
     group by 1
 )
 select p.position_id::text as position_id, p.signal_id::text as signal_id, i.symbol, p.side, p.status,
@@ -35,7 +44,8 @@ select p.position_id::text as position_id, p.signal_id::text as signal_id, i.sym
        (p.entry_margin * p.quantity_open / p.quantity_initial)::float8 as margin,
        p.stop_price::float8 as stop_price, p.initial_stop_price::float8 as initial_stop_price,
        p.liquidation_price::float8 as liquidation_price,
-       s.tp1_price, s.tp2_price, s.tp3_price, coalesce(f.targets, '') as targets_filled,
+       coalesce(w.tp1, s.tp1_price) as tp1_price, coalesce(w.tp2, s.tp2_price) as tp2_price,
+       coalesce(w.tp3, s.tp3_price) as tp3_price, coalesce(f.targets, '') as targets_filled,
        p.unrealised_pnl::float8 as unrealised_pnl, p.realised_pnl::float8 as realised_pnl,
        p.fees::float8 as fees, p.funding::float8 as funding, p.slippage::float8 as slippage,
        (p.realised_pnl + p.unrealised_pnl - p.fees - p.funding)::float8 as net,
@@ -44,6 +54,7 @@ from page p
 join instruments i using (instrument_id)
 left join signals s on s.signal_id = p.signal_id
 left join filled f on f.position_id = p.position_id
+left join working w on w.position_id = p.position_id
 order by coalesce(p.closed_at, p.opened_at) desc, i.symbol
 """
 
