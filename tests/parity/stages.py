@@ -3,6 +3,7 @@
 The live drivers are never given a candle before it has closed.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -25,7 +26,7 @@ from trading_pipelines.domain.engine.params import ExecutionParams
 from trading_pipelines.domain.execution.session import SessionMode
 from trading_pipelines.domain.market.candles import aggregate
 from trading_pipelines.domain.market.instrument import Instrument, MarketKind
-from trading_pipelines.domain.parity import Records
+from trading_pipelines.domain.parity import Records, compare
 from trading_pipelines.domain.simulation.market import SimulatedMarket
 from trading_pipelines.domain.simulation.spec import SimulatedMarketSpec
 from trading_pipelines.settings import Settings, load_settings
@@ -164,3 +165,17 @@ def staged(
         yield stage
     finally:
         stage.clear()
+
+
+def assert_same(first: Records, second: Records) -> None:
+    assert (found := compare(first, second)) is None, str(found)
+    assert first.fingerprint == second.fingerprint
+
+
+def assert_busy(records: Records) -> None:
+    """Much has happened: entries, stops, targets, and signals that the portfolio's rules refused."""
+    kinds = Counter(fill.kind for fill in records.fills)
+    assert kinds["ENTRY"] >= 5, kinds
+    assert kinds["STOP"] >= 2, kinds
+    assert kinds["TP1"] >= 1, kinds
+    assert any(d.outcome == "SIGNAL" and not d.taken for d in records.decisions)

@@ -1,13 +1,14 @@
 """One tape through backtest, replay, the live path bar by bar, and the fast service tick by tick: all the same."""
 
-from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 from drivers import SIGNAL, run_monitor, run_paper
-from stages import END, START, WORSE, Stage, simulated_tape, staged
+from stages import END, START, WORSE, Stage, assert_busy, assert_same, simulated_tape, staged
 
-from trading_pipelines.domain.parity import DecisionRecord, FillRecord, Records, compare
+from trading_pipelines.domain.parity import DecisionRecord, FillRecord, compare
+
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")
@@ -18,21 +19,7 @@ def stage(server_url: str, template: str, tmp_path_factory: pytest.TempPathFacto
         yield opened
 
 
-def assert_same(first: Records, second: Records) -> None:
-    assert (found := compare(first, second)) is None, str(found)
-    assert first.fingerprint == second.fingerprint
-
-
-def assert_busy(records: Records) -> None:
-    """Much has happened: entries, stops, targets, and signals that the portfolio's rules refused."""
-    kinds = Counter(fill.kind for fill in records.fills)
-    assert kinds["ENTRY"] >= 5, kinds
-    assert kinds["STOP"] >= 2, kinds
-    assert kinds["TP1"] >= 1, kinds
-    assert any(d.outcome == "SIGNAL" and not d.taken for d in records.decisions)
-
-
-@pytest.mark.parametrize("strategy", ["model_signals", "ema_cross"])
+@pytest.mark.parametrize("strategy", ["model_signals", "technical", "ema_cross"])
 def test_four_drivers_decide_and_fill_alike(stage: Stage, strategy: str) -> None:
     settings = stage.settings(strategy)
     replayed = stage.replayed(settings)
