@@ -14,10 +14,12 @@ from trading_pipelines.cli import (
     database,
     explain,
     kill,
+    leakcheck,
     market_data,
     models,
     parity,
     platform,
+    registry,
     replay,
     risk,
     session,
@@ -36,6 +38,8 @@ app.command("up")(platform.up)
 app.command("status")(status.status)
 app.command("ingest")(market_data.ingest)
 app.command("train")(models.train)
+app.add_typer(registry.app, name="models")
+app.command("leakcheck")(leakcheck.leakcheck)
 app.command("replay")(replay.replay)
 app.add_typer(backtest.app, name="backtest")
 app.command("explain")(explain.explain)

@@ -11,22 +11,20 @@ from trading_pipelines.store.connection import read_frame
 
 _VERSIONS = """
 select m.model_id, i.symbol, m.timeframe, m.train_from, m.as_of, m.created_at, m.code_version, m.training_key,
-       coalesce(f.folds, 0) as folds, p.effective_from, p.reason as promotion_reason,
-       p.model_id is not null as promoted, coalesce(p.current, false) as in_production
+       coalesce(f.folds, 0) as folds, p.effective_from, p.reason as promotion_reason, p.requested_by,
+       s.state, s.pinned, (m.metrics ->> 'auc')::float8 as auc, (m.metrics ->> 'skill')::float8 as skill,
+       p.model_id is not null as promoted, s.state = 'production' as in_production
 from model_versions m
+join model_states s using (model_id)
 join instruments i using (instrument_id)
 left join (select training_key, count(*) as folds from model_folds group by 1) f using (training_key)
 left join (
-    select distinct on (model_id) model_id, effective_from, reason, newest = promotion_id as current
-    from (
-        select *, first_value(promotion_id) over (
-            partition by instrument_id, timeframe order by effective_from desc, promotion_id desc) as newest
-        from model_promotions where effective_from <= now()
-    ) ranked
+    select distinct on (model_id) model_id, effective_from, reason, requested_by
+    from model_promotions where effective_from <= now()
     order by model_id, effective_from desc, promotion_id desc
 ) p using (model_id)
 where i.exchange = %(exchange)s
-order by coalesce(p.current, false) desc, i.symbol, m.as_of desc
+order by s.state = 'production' desc, i.symbol, m.as_of desc
 limit %(limit)s
 """
 
@@ -34,6 +32,62 @@ limit %(limit)s
 def list_versions(connection: psycopg.Connection[Any], exchange: str, limit: int) -> pd.DataFrame:
     """Model versions of an exchange, those in production now first."""
     return read_frame(connection, _VERSIONS, {"exchange": exchange, "limit": limit})
+
+
+_DESCRIPTION = """
+select m.model_id, i.exchange, i.symbol, m.timeframe, s.state, s.pinned, m.train_from, m.as_of, m.created_at,
+       m.code_version, m.artefact_sha256, length(m.artefact) as artefact_bytes, f.definition_hash as feature_hash,
+       cardinality(f.names) as features, m.training_key, m.spec, m.metrics,
+       (select coalesce(jsonb_agg(to_jsonb(o) - 'probabilities' order by o.fold), '[]') from model_folds o
+        where o.training_key = m.training_key) as folds,
+       (select coalesce(jsonb_agg(to_jsonb(c) order by c.at), '[]') from (
+            select effective_from as at, action, requested_by, reason from model_promotions
+            where model_id = m.model_id
+            union all select pinned_at, 'pin', requested_by, reason from model_pins where model_id = m.model_id
+            union all select released_at, 'unpin', released_by, '' from model_pins
+            where model_id = m.model_id and released_at is not null) c) as changes,
+       (select coalesce(jsonb_agg(to_jsonb(d) order by d.day desc), '[]') from model_drift d
+        where d.model_id = m.model_id) as drift
+from model_versions m join instruments i using (instrument_id) join model_states s using (model_id)
+join feature_sets f using (feature_set_id)
+where m.model_id = %s
+"""
+
+
+def describe(connection: psycopg.Connection[Any], model_id: str) -> dict[str, Any] | None:
+    """Everything that is kept of a version but its artefact; None for an unknown one."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(_DESCRIPTION, (model_id,)).fetchone()
+
+
+_DRIFT = """
+select d.*, i.symbol from model_drift d join model_versions m using (model_id) join instruments i using (instrument_id)
+where i.exchange = %(exchange)s and d.day >= %(since)s
+order by d.day, i.symbol
+"""
+
+
+def drift(connection: psycopg.Connection[Any], exchange: str, since: datetime) -> pd.DataFrame:
+    """What the versions in production met each day, against their training and their folds."""
+    return read_frame(connection, _DRIFT, {"exchange": exchange, "since": since})
+
+
+def feature_drift(connection: psycopg.Connection[Any], model_id: str, most: int) -> pd.DataFrame:
+    """The features of a version that were furthest from its training on the newest day that was looked at."""
+    return read_frame(
+        connection,
+        "select day, feature, psi, usual_psi, ks from feature_drift where model_id = %(model)s "
+        "and day = (select max(day) from feature_drift where model_id = %(model)s) order by psi desc limit %(most)s",
+        {"model": model_id, "most": most},
+    )
+
+
+def importance(connection: psycopg.Connection[Any], model_id: str) -> dict[str, float]:
+    """Share of the gain of the strongest features of a version, largest first."""
+    row = connection.execute(
+        "select metrics -> 'importance' from model_versions where model_id = %s", (model_id,)
+    ).fetchone()
+    return {} if row is None or row[0] is None else dict(sorted(row[0].items(), key=lambda item: -item[1]))
 
 
 def version_metrics(connection: psycopg.Connection[Any], model_id: str) -> dict[str, float]:
