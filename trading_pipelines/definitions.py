@@ -38,6 +38,9 @@ from trading_pipelines.defs.operations.sensors import record_run_failure
 from trading_pipelines.defs.portfolio import checks as portfolio_checks
 from trading_pipelines.defs.portfolio import parity
 from trading_pipelines.defs.portfolio.assets import EQUITY
+from trading_pipelines.defs.research import assets as research_assets
+from trading_pipelines.defs.research import checks as research_checks
+from trading_pipelines.defs.research.jobs import backtest_job, search_job
 from trading_pipelines.defs.signals import assets as signal_assets
 from trading_pipelines.defs.signals import checks as signal_checks
 from trading_pipelines.defs.signals.jobs import signal_emission_job, signal_expiry_job
@@ -50,6 +53,7 @@ defs = dg.Definitions(
         *dg.load_assets_from_modules(
             [market_data_assets, feature_assets, analysis_assets, model_assets, signal_assets, execution_assets]
         ),
+        *dg.load_assets_from_modules([research_assets]),
         EQUITY,
         parity.parity_reports,
     ],
@@ -62,6 +66,7 @@ defs = dg.Definitions(
             signal_checks,
             execution_checks,
             portfolio_checks,
+            research_checks,
             parity,
         ]
     ),
@@ -71,6 +76,8 @@ defs = dg.Definitions(
         analysis_job,
         screener_job,
         training_job,
+        backtest_job,
+        search_job,
         training_help_job,
         signal_emission_job,
         signal_expiry_job,

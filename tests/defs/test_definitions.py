@@ -32,6 +32,8 @@ ASSETS = {
     "positions",
     "equity",
     "parity_reports",
+    "backtests",
+    "backtest_searches",
 }
 DAILY = {
     "ohlcv_5m",
@@ -80,7 +82,8 @@ def test_all_assets_exist() -> None:
 @pytest.mark.parametrize("name", sorted(ASSETS))
 def test_asset_has_group_owner_kinds_description_and_columns(name: str) -> None:
     spec = asset(name)
-    assert spec.group_name in {"market_data", "features", "analysis", "models", "signals", "execution", "portfolio"}
+    groups = {"market_data", "features", "analysis", "models", "signals", "execution", "portfolio", "research"}
+    assert spec.group_name in groups
     assert [owner.partition(":")[0] for owner in spec.owners] == ["team"]
     assert "postgres" in spec.kinds
     assert spec.description
