@@ -334,12 +334,14 @@ def test_history_of_orders_names_prices_slippage_commission_result_and_reason(wo
     refused = world.signal("ETHUSDT", bar=1, price=100)
     execute(world, 1)
 
-    history = list_orders(world.connection, world.session.session_id).set_index("client_order_id")
-    filled = history[history["status"] == "FILLED"].set_index("leg")
-    assert float(filled.loc["ENTRY", "requested_price"]) == 100.0
-    assert filled.loc["ENTRY", "average_price"] == pytest.approx(100.05)
-    assert filled.loc["STOP", "slippage_bps"] == pytest.approx(5.0)
-    assert filled.loc["STOP", "slippage"] > 0
-    assert filled.loc["STOP", "fee"] > 0
-    assert filled.loc["STOP", "realised_pnl"] < 0
-    assert history.loc[f"{refused.hex[:24]}-E-0", "reject_code"] == "insufficient_margin"
+    history = list_orders(world.connection, world.session.session_id).to_dict("records")
+    filled = {row["leg"]: row for row in history if row["status"] == "FILLED"}
+    assert (filled["ENTRY"]["requested_price"], filled["ENTRY"]["average_price"]) == (100.0, pytest.approx(100.05))
+    assert filled["STOP"]["slippage_bps"] == pytest.approx(5.0)
+    assert filled["STOP"]["slippage"] == pytest.approx(0.0005 * 97 * filled["STOP"]["quantity"], rel=1e-3)
+    assert filled["STOP"]["fee"] == pytest.approx(
+        0.00055 * filled["STOP"]["average_price"] * filled["STOP"]["quantity"]
+    )
+    assert filled["STOP"]["realised_pnl"] < 0
+    reasons = {row["client_order_id"]: row["reject_code"] for row in history}
+    assert reasons[f"{refused.hex[:24]}-E-0"] == "insufficient_margin"
