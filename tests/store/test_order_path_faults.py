@@ -5,8 +5,11 @@ import os
 import signal as os_signal
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
 from typing import Any
+from uuid import uuid5
 
 import psycopg
 import pytest
@@ -16,8 +19,15 @@ from trading_pipelines.adapters.exchanges.base import ExchangeUnavailable, Outco
 from trading_pipelines.adapters.exchanges.paper import PaperExchange
 from trading_pipelines.application.execution import ExecutionReport, execute_signals, resolve_pending, synchronise
 from trading_pipelines.application.monitor import BarClose, ExitDecision, manage_at_close
+from trading_pipelines.application.protection import close_position, move_target
+from trading_pipelines.domain.execution.amounts import on_grid
+from trading_pipelines.domain.execution.orders import Leg
 from trading_pipelines.domain.execution.session import TradingSession
+from trading_pipelines.domain.execution.venue import VenueParams
+from trading_pipelines.domain.risk.limits import RiskLimits
 from trading_pipelines.store.connection import Connection, connect
+from trading_pipelines.store.repositories import orders, positions
+from trading_pipelines.store.repositories.positions import OpenPosition
 
 Step = Callable[[Connection, World, PaperExchange], Any]
 
@@ -68,41 +78,148 @@ def mortal_connection(database: str, fault: Fault) -> Connection:
     return connection
 
 
-# The life of one trade as the steps that a driver takes
+# The lives of trades as the steps that a driver takes
+
+
+@dataclass(frozen=True)
+class Life:
+    """Steps with the time at which each is taken, in a world of its own; deaths begin with step `fragile`."""
+
+    name: str
+    steps: list[tuple[datetime, Step]]
+    fragile: int = 0
+    rules: dict[str, Any] = field(default_factory=dict)
+    atr: float = 1.0
+
+    def world(self, connection: Connection) -> World:
+        """A world with the signal that the life begins with."""
+        world = build_world(connection, **self.rules)
+        world.signal(atr=self.atr)
+        return world
 
 
 def execute(connection: Connection, world: World, exchange: PaperExchange) -> ExecutionReport:
     return execute_signals(connection, world.session, exchange, T0, quotes=world.quotes(), kill=None)
 
 
-def bar(index: int, *exits: ExitDecision) -> list[Step]:
+def bar(index: int, *exits: ExitDecision, tape: list[Any] = BARS, volume: float | None = None) -> list[Any]:
     """One bar passes, fills are taken over, and its close is managed."""
     close = T0 + (index + 1) * BAR
 
     def pass_bar(_: Connection, world: World, exchange: PaperExchange) -> None:
-        World(world.connection, world.session, exchange, world.ids).bar(index, *BARS[index])
+        World(world.connection, world.session, exchange, world.ids).bar(index, *tape[index], volume=volume)
 
     def sync(connection: Connection, world: World, exchange: PaperExchange) -> None:
         synchronise(connection, world.session, exchange, close)
 
     def manage(connection: Connection, world: World, exchange: PaperExchange) -> None:
-        closes = {world.ids["BTCUSDT"]: BarClose(close - BAR, close, BARS[index][3], 1.0)}
+        closes = {world.ids["BTCUSDT"]: BarClose(close - BAR, close, tape[index][3], 1.0)}
         leaving = [ExitDecision(world.ids["BTCUSDT"], exit_.reason) for exit_ in exits]
         manage_at_close(connection, world.session, exchange, closes, close, exits=leaving)
 
-    return [pass_bar, sync, manage]
+    return [(close, pass_bar), (close, sync), (close, manage)]
 
 
-LIFE: list[Step] = [execute, *bar(0), *bar(1, ExitDecision(0, "TEST")), *bar(2)]
+def by_hand(index: int, act: Callable[..., Any]) -> tuple[datetime, Step]:
+    """Something that a person does with the open position after bar `index`."""
+    at = T0 + (index + 1) * BAR
+
+    def step(connection: Connection, world: World, exchange: PaperExchange) -> None:
+        [position] = positions.open_positions(connection, world.session.session_id)
+        act(connection, world.session, exchange, position, at)
+
+    return at, step
 
 
-def live(database: str, world: World, steps: list[Step], fault: Fault) -> int:
+def close_half(
+    connection: Connection, session: TradingSession, exchange: Any, held: OpenPosition, at: datetime
+) -> None:
+    half = on_grid(float(held.quantity_initial) / 2, held.quantity_step)
+    close_position(
+        connection, session, exchange, held, "MANUAL", at, quantity=half, trade_id=uuid5(session.session_id, "half")
+    )
+
+
+def lower_target(
+    connection: Connection, session: TradingSession, exchange: Any, held: OpenPosition, at: datetime
+) -> None:
+    if orders.working_targets(connection, held.position_id)[Leg.TP2].trigger_price != Decimal("102.9"):
+        move_target(connection, session, exchange, held, Leg.TP2, Decimal("102.9"), at)
+
+
+def execute_addition(connection: Connection, world: World, exchange: PaperExchange) -> ExecutionReport:
+    """A second signal, 4 % above the first, adds to the position; it is emitted once."""
+    at = T0 + BAR
+    if not world.rows("select from signals where session_id = %s and created_at = %s", world.session.session_id, at):
+        world.signal(bar=1, price=104, atr=3)
+    return execute_signals(connection, world.session, exchange, at, quotes=world.quotes(104), kill=None)
+
+
+LIFE: list[Any] = [(T0, execute), *bar(0), *bar(1, ExitDecision(0, "TEST")), *bar(2)]
+RISING = [(100, 105, 99.5, 104), (104.2, 107, 103.5, 106), (106, 106.5, 105, 106), (106, 106, 100, 101)]
+SINKING = [
+    (100, 100.5, 99.5, 100),
+    (100, 100.5, 99.5, 100),
+    (100, 102.5, 99.5, 102),
+    (101, 102, 98, 98.5),
+    (98, 99, 97, 98),
+]
+LIVES = [
+    Life("one trade", LIFE),
+    Life(
+        "addition",
+        [
+            (T0, execute),
+            *bar(0, tape=RISING),
+            (T0 + BAR, execute_addition),
+            *bar(1, tape=RISING),
+            *bar(2, tape=RISING),
+            *bar(3, tape=RISING),
+        ],
+        fragile=4,
+        rules={"limits": RiskLimits(pyramiding=True, max_margin_per_trade=0.05)},
+        atr=3.0,
+    ),
+    Life(
+        "fills in parts",
+        [
+            (T0, execute),
+            *bar(0, tape=SINKING, volume=200),
+            *bar(1, tape=SINKING, volume=400),
+            *bar(2, tape=SINKING, volume=60),
+            *bar(3, tape=SINKING, volume=100),
+            *bar(4, tape=SINKING, volume=4000),
+        ],
+        fragile=1,
+        rules={"venue": VenueParams(liquidity_share=0.1)},
+    ),
+    Life(
+        "by hand",
+        [
+            (T0, execute),
+            *bar(0),
+            by_hand(0, close_half),
+            by_hand(0, lower_target),
+            *bar(1, ExitDecision(0, "TEST")),
+            *bar(2),
+        ],
+        fragile=4,
+    ),
+]
+
+
+def live(database: str, world: World, life: Life, fault: Fault) -> int:
     """Take the steps until the fault strikes; how many were completed."""
+    done = 0
+    with connect(database) as connection:
+        exchange = PaperExchange(connection, world.session.session_id, world.session.execution)
+        for _, step in life.steps[: life.fragile]:
+            step(connection, world, exchange)
+            done += 1
     connection = mortal_connection(database, fault)
     exchange = PaperExchange(connection, world.session.session_id, world.session.execution)
-    done = 0
     try:
-        for step in steps:
+        for _, step in life.steps[done:]:
             step(connection, world, exchange)
             done += 1
     except (Crash, psycopg.OperationalError):
@@ -112,13 +229,13 @@ def live(database: str, world: World, steps: list[Step], fault: Fault) -> int:
     return done
 
 
-def go_on(database: str, world: World, done: int) -> None:
+def go_on(database: str, world: World, life: Life, done: int) -> None:
     """Start again as a new process does: resolve, then repeat the step that was cut off, and the rest."""
     with connect(database) as connection:
         exchange = PaperExchange(connection, world.session.session_id, world.session.execution)
-        as_of = T0 if done == 0 else T0 + ((done - 1) // 3) * BAR
+        as_of = life.steps[min(done, len(life.steps) - 1)][0]
         assert resolve_pending(connection, world.session, exchange, as_of) == 0
-        for step in LIFE[done:]:
+        for _, step in life.steps[done:]:
             step(connection, world, exchange)
 
 
@@ -137,10 +254,12 @@ def history(world: World) -> list[list[tuple[Any, ...]]]:
             session,
         ),
         world.rows("select ts, equity, cash, margin, peak from equity where session_id = %s order by ts", session),
-        world.rows("select status from signals where session_id = %s", session),
+        world.rows("select status from signals where session_id = %s order by created_at", session),
         world.rows("select cash from paper_accounts where session_id = %s", session),
         world.rows(
-            "select leg, count(*) from paper_orders where session_id = %s and leg = 'ENTRY' group by 1", session
+            "select leg, count(*) from paper_orders where session_id = %s and leg in ('ENTRY', 'ADD') group by 1 "
+            "order by 1",
+            session,
         ),
         world.rows(
             "select leg, status, count(*) from orders where session_id = %s and status in "
@@ -154,46 +273,57 @@ def unprotected_on_exchange(world: World) -> list[tuple[Any, ...]]:
     return world.rows(
         "select p.instrument_id from paper_positions p where p.session_id = %s and not exists (select from "
         "paper_orders o where o.session_id = p.session_id and o.instrument_id = p.instrument_id and o.leg = 'STOP' "
-        "and o.status = 'OPEN' and o.quantity = p.quantity)",
+        "and o.status = 'OPEN' and o.quantity - o.filled_quantity = p.quantity)",
         world.session.session_id,
     )
 
 
 def new_world(connection: Connection) -> World:
-    world = build_world(connection)
-    world.signal()
-    return world
+    return LIVES[0].world(connection)
 
 
-def test_trade_without_faults_has_the_expected_history(connection: Connection, database: str) -> None:
-    world = new_world(connection)
+@pytest.mark.parametrize(
+    ("life", "kinds", "reason", "openings"),
+    [
+        (LIVES[0], ["ENTRY", "TP1", "EXIT"], "TEST", [("ENTRY", 1)]),
+        (LIVES[1], ["ENTRY", "ENTRY", "TP1", "STOP"], "TRAILING_STOP", [("ADD", 1), ("ENTRY", 1)]),
+        (LIVES[2], ["ENTRY", "ENTRY", "TP1", "TP1", "STOP", "STOP"], "TRAILING_STOP", [("ENTRY", 1)]),
+        (LIVES[3], ["ENTRY", "TP1", "EXIT", "TP2", "EXIT"], "TEST", [("ENTRY", 1)]),
+    ],
+    ids=lambda value: value.name if isinstance(value, Life) else "",
+)
+def test_trade_without_faults_has_the_expected_history(
+    connection: Connection, database: str, life: Life, kinds: list[str], reason: str, openings: list[tuple[str, int]]
+) -> None:
+    world = life.world(connection)
 
-    assert live(database, world, LIFE, Fault()) == len(LIFE)
+    assert live(database, world, life, Fault()) == len(life.steps)
 
-    fills, positions, equity, signals, _, entries, pending = history(world)
-    assert [fill[0] for fill in fills] == ["ENTRY", "TP1", "EXIT"]
-    assert positions[0][:3] == ("CLOSED", "TEST", 0)
-    assert len(equity) == 3
-    assert (signals, entries, pending) == ([("CLOSED",)], [("ENTRY", 1)], [])
+    fills, stored, _, signals, _, entries, pending = history(world)
+    assert [fill[0] for fill in fills] == kinds
+    assert stored[0][:3] == ("CLOSED", reason, 0)
+    assert set(signals) <= {("CLOSED",), ("HIT_SL",)}
+    assert (entries, pending) == (openings, [])
 
 
 @pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize("life", LIVES, ids=lambda life: life.name)
 def test_death_at_every_statement_leaves_one_entry_and_the_same_history(
-    connection: Connection, database: str, part: int
+    connection: Connection, database: str, life: Life, part: int
 ) -> None:
-    undisturbed = new_world(connection)
+    undisturbed = life.world(connection)
     counter = Fault()
-    live(database, undisturbed, LIFE, counter)
+    live(database, undisturbed, life, counter)
     expected = history(undisturbed)
-    assert counter.count > 100
+    assert counter.count > 60
 
     for statement in range(1 + part, counter.count + 1, PARTS):
-        world = new_world(connection)
-        done = live(database, world, LIFE, Fault(statement))
+        world = life.world(connection)
+        done = live(database, world, life, Fault(statement))
         where = f"died before statement {statement} of {counter.count}"
         assert unprotected_on_exchange(world) == [], where
 
-        go_on(database, world, done)
+        go_on(database, world, life, done)
 
         assert history(world) == expected, where
 
@@ -274,7 +404,7 @@ def test_lost_reply_to_a_moved_stop_or_an_exit_leaves_the_position_protected(
     world = new_world(connection)
     flaky: Any = Flaky(world.exchange, method, error, after=after and error is OutcomeUnknown)
 
-    for number, step in enumerate(LIFE):
+    for number, (_, step) in enumerate(LIFE):
         step(connection, world, flaky)
         assert unprotected_on_exchange(world) == []
         resolve_pending(connection, world.session, flaky, T0 + ((number + 2) // 3) * BAR)
