@@ -231,3 +231,14 @@ def test_search_that_is_asked_wrongly_is_one_clear_line(
     outcome = run(*SEARCH, *arguments)
     assert outcome.code == 2
     assert message in outcome.err
+
+
+def test_strategy_of_the_documentation_runs_as_it_is_printed(run: Run, market: str, tmp_path: Path) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "strategies.md").read_text()
+    file = tmp_path / "dip.py"
+    file.write_text(guide.split("```python\n")[1].split("```")[0])
+    told = run("backtest", "--strategy", f"{file}:Dip", "--params", "trend=50", *RUN[3:], "--json")
+    assert told.code == 0, told.err
+    assert told.json["params"] == {"bars": 3, "trend": 50}
+    assert told.json["check"]["passed"] is True
+    assert told.json["check"]["decisions"] > 0
