@@ -13,7 +13,7 @@ import queries
 import streamlit as st
 
 from trading_pipelines.errors import UserError
-from trading_pipelines.store import actions
+from trading_pipelines.store.actions import instruct, stop_trading
 from trading_pipelines.store.read_models.sessions import SessionSummary
 
 _WAIT_S = 6.0
@@ -141,7 +141,7 @@ def _kill() -> None:
     flatten = st.toggle("Also close every open position at the market", key="kill_flatten")
     if st.button("Stop all trading now", type="primary", key="kill_confirm"):
         try:
-            actions.stop_trading(queries.settings(), "stopped from the dashboard", flatten=flatten)
+            stop_trading(queries.settings(), "stopped from the dashboard", flatten=flatten)
         except UserError as error:
             st.error(formats.literal(error))
         else:
@@ -153,9 +153,7 @@ def _confirm(session: SessionSummary, kind: str, arguments: dict[str, Any], labe
     if not st.button(label, type="primary", key="hand_confirm"):
         return
     try:
-        instruction_id = actions.instruct(
-            queries.settings(), session.session_id, kind, arguments, st.session_state["hand_key"]
-        )
+        instruction_id = instruct(queries.settings(), session.session_id, kind, arguments, st.session_state["hand_key"])
     except UserError as error:
         st.error(formats.literal(error))
         return

@@ -63,7 +63,7 @@ def add_session(connection: Connection, name: str = "paper", mode: str = "paper"
         exchange="bybit",
         symbols=["BTCUSDT"],
         timeframe="15m",
-        strategy="model",
+        strategies=["model_signals"],
         start_capital=10_000,
         config=Jsonb({"limits": {"max_open_positions": 5}}),
         **values,
@@ -170,7 +170,15 @@ def add_position(connection: Connection, session: UUID, instrument: int, signal:
         "opened_at": NOW - 3 * HOUR,
         "updated_at": NOW,
     }
-    insert(connection, "positions", **{**values, **changes})
+    closed = changes.get("status") == "CLOSED"
+    # A position starts open, whatever becomes of it.
+    start = {"status": "OPEN", "quantity_open": values["quantity_open"]} if closed else {}
+    insert(connection, "positions", **{**values, **changes, **start})
+    if closed:
+        connection.execute(
+            "update positions set status = 'CLOSED', quantity_open = 0, quantity_protected = 0 where position_id = %s",
+            ({**values, **changes}["position_id"],),
+        )
     return {**values, **changes}["position_id"]
 
 
