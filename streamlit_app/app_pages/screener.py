@@ -18,9 +18,14 @@ layout.header(
     "What the charts of every symbol say, the day's ranking, and what was abnormal. No order follows from it.",
 )
 
+
+def _says(side: str) -> str:
+    return "Neutral" if side == "NEUTRAL" else formats.side(side)
+
+
 _TECHNICAL_COLUMNS = (
     Column("symbol", "Symbol", kind="text", pinned=True, width=105),
-    Column("side", "Says", formats.side, layout.by_side, kind="text", width=90),
+    Column("side", "Says", _says, layout.by_side, kind="text", width=90),
     Column("confidence", "Confidence", formats.share, help="How well the four charts agree; no probability"),
     Column("trend_1d", "1d", formats.ratio, layout.by_sign, help="Trend by the order of the averages, -1 to 1"),
     Column("trend_4h", "4h", formats.ratio, layout.by_sign, help="Trend by the order of the averages, -1 to 1"),
@@ -38,7 +43,7 @@ _TECHNICAL_COLUMNS = (
 _RANKING_COLUMNS = (
     Column("rank", "#", kind="text", pinned=True, width=45),
     Column("symbol", "Symbol", kind="text", pinned=True, width=105),
-    Column("direction", "Trend", formats.side, layout.by_side, kind="text", width=90),
+    Column("direction", "Leans", formats.side, layout.by_side, kind="text", width=90),
     Column("score", "Score", formats.share, help="Trend 35 %, volume 25 %, volatility 20 %, RSI set-up 20 %"),
     Column("trend", "Trend", formats.share),
     Column("volume", "Volume", formats.share),
@@ -96,7 +101,8 @@ def _ranking(exchange: str) -> None:
     if not days:
         layout.empty(
             "No ranking yet",
-            "The universe is ranked each night at 00:24 UTC, once `trading up` has stored 106 days of a symbol.",
+            "The day that has ended is ranked within half an hour of `trading up`, then each night at 00:24 UTC, for "
+            "every symbol with 106 days of candles.",
         )
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):

@@ -135,7 +135,7 @@ def test_everything_that_the_platform_needs_runs_without_being_switched_on() -> 
         "candles_schedule": "7-59/15 * * * *",
         "day_close_schedule": "18 0 * * *",
         "analysis_schedule": "1-59/15 * * * *",
-        "screener_schedule": "24 0 * * *",
+        "screener_schedule": "24,39,54 * * * *",
         "signal_emission_schedule": "2-59/5 * * * *",
         "signal_expiry_schedule": "*/5 * * * *",
         "signal_execution_schedule": "3-59/5 * * * *",

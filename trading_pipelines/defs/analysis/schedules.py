@@ -27,12 +27,13 @@ def analysis_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | 
 @dg.schedule(
     job=screener_job,
     description="The ranking of the universe at the end of the day that has ended.",
-    cron_schedule="24 0 * * *",
+    cron_schedule="24,39,54 * * * *",
     default_status=dg.DefaultScheduleStatus.RUNNING,
 )
 def screener_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-    """Rank the day that has ended, after its last candles have come."""
-    return dg.RunRequest(partition_key=_day(context.scheduled_execution_time - timedelta(days=1)))
+    """Rank the day that has ended, once: at 00:24, when its last candles have come, or soon after a later start."""
+    day = _day(context.scheduled_execution_time - timedelta(days=1))
+    return dg.RunRequest(run_key=day, partition_key=day)
 
 
 def _day(moment: datetime) -> str:
