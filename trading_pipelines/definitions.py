@@ -29,8 +29,10 @@ from trading_pipelines.defs.market_data.schedules import (
 )
 from trading_pipelines.defs.models import assets as model_assets
 from trading_pipelines.defs.models import checks as model_checks
+from trading_pipelines.defs.models.drift import drift_job, drift_schedule
 from trading_pipelines.defs.models.jobs import training_help_job, training_job
 from trading_pipelines.defs.models.schedules import training_schedule
+from trading_pipelines.defs.models.sensors import retrain_on_drift
 from trading_pipelines.defs.operations.jobs import kill_drill_job, maintenance_job
 from trading_pipelines.defs.operations.orphans import orphaned_run_sensor
 from trading_pipelines.defs.operations.schedules import kill_drill_schedule, maintenance_schedule
@@ -79,6 +81,7 @@ defs = dg.Definitions(
         backtest_job,
         search_job,
         training_help_job,
+        drift_job,
         signal_emission_job,
         signal_expiry_job,
         signal_execution_job,
@@ -95,6 +98,7 @@ defs = dg.Definitions(
         analysis_schedule,
         screener_schedule,
         training_schedule,
+        drift_schedule,
         signal_emission_schedule,
         signal_expiry_schedule,
         signal_execution_schedule,
@@ -104,7 +108,13 @@ defs = dg.Definitions(
         kill_drill_schedule,
         parity.parity_schedule,
     ],
-    sensors=[signal_emission_sensor, signal_execution_sensor, orphaned_run_sensor, record_run_failure],
+    sensors=[
+        signal_emission_sensor,
+        signal_execution_sensor,
+        retrain_on_drift,
+        orphaned_run_sensor,
+        record_run_failure,
+    ],
     resources=platform_resources(),
     executor=dg.in_process_executor,
 )

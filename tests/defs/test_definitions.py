@@ -60,6 +60,7 @@ BLOCKING = {
     ("anomalies", "known_at_close"),
     ("screener_rankings", "ranks_complete"),
     ("predictions", "within_bounds"),
+    ("predictions", "no_lookahead"),
     ("signals", "prices_in_order"),
     ("signals", "founded"),
     ("orders", "once"),
@@ -128,6 +129,7 @@ def test_everything_that_the_platform_needs_runs_without_being_switched_on() -> 
         "signal_execution_sensor",
         "run_failure_sensor",
         "orphaned_run_sensor",
+        "retrain_on_drift",
     }
     assert all(s.default_status is dg.DefaultSensorStatus.RUNNING for s in repository.sensor_defs)
     assert {s.name: s.cron_schedule for s in repository.schedule_defs} == {
@@ -145,6 +147,7 @@ def test_everything_that_the_platform_needs_runs_without_being_switched_on() -> 
         "kill_drill_schedule": "20 6 * * *",
         "parity_schedule": "27 0 * * *",
         "training_schedule": "35 1 * * *",
+        "drift_schedule": "12 1 * * *",
     }
     assert all(s.default_status is dg.DefaultScheduleStatus.RUNNING for s in repository.schedule_defs)
 

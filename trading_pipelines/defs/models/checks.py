@@ -5,7 +5,8 @@ Belongs here: checks of stored predictions. Does not belong here: whether they w
 
 import dagster as dg
 
-from trading_pipelines.defs.scope import run_window
+from trading_pipelines.defs.failures import user_errors
+from trading_pipelines.defs.scope import run_window, traded_symbols
 from trading_pipelines.defs.tables import day_rows
 from trading_pipelines.resources.platform import ClockResource, DatabaseResource
 from trading_pipelines.settings import settings
@@ -27,3 +28,33 @@ def predictions_within_bounds(
         frame = day_rows(connection, "predictions", run_window(context, clock.now()), settings().exchange)
     broken = violations(PREDICTIONS, frame)
     return dg.AssetCheckResult(passed=not broken, metadata={"rows": len(frame), "broken": broken})
+
+
+@dg.asset_check(
+    asset="predictions",
+    name="no_lookahead",
+    blocking=True,
+    description="Sampled predictions follow from the feature row and the version of their time; so do their outcomes.",
+)
+def predictions_no_lookahead(clock: ClockResource, database: DatabaseResource) -> dg.AssetCheckResult:
+    """Predict and label some stored rows again; every run draws others."""
+    from trading_pipelines.application.leakcheck_path import check_assets
+
+    with user_errors(), database.connect() as connection:
+        checks = check_assets(
+            connection,
+            settings().exchange,
+            traded_symbols(connection),
+            settings().signal_timeframe,
+            settings().orchestration.lookahead_samples,
+            int(clock.now().timestamp()),
+            ("labels", "predictions"),
+        )
+    found = {
+        check.asset: [f"{f.symbol} {f.column} at {f.first:%Y-%m-%d %H:%M}: {f.cause}" for f in check.findings]
+        for check in checks
+        if check.findings
+    }
+    return dg.AssetCheckResult(
+        passed=not found, metadata={"rows": sum(check.checked for check in checks), "leaks": found}
+    )

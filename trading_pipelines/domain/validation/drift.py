@@ -78,7 +78,7 @@ def bin_shares(values: Floats, edges: Floats) -> Floats:
     bins = edges.shape[1] + 1
     shares = np.zeros((len(edges), bins + 1))
     for i, column in enumerate(values.T):
-        place = np.searchsorted(edges[i], column, side="right")
+        place: npt.NDArray[np.int64] = np.array(np.searchsorted(edges[i], column, side="right"), dtype=np.int64)
         place[np.isnan(column)] = bins
         shares[i] = np.bincount(place, minlength=bins + 1) / max(len(column), 1)
     return shares
