@@ -315,7 +315,7 @@ def test_death_at_every_statement_leaves_one_entry_and_the_same_history(
     counter = Fault()
     live(database, undisturbed, life, counter)
     expected = history(undisturbed)
-    assert counter.count > 60
+    assert counter.count > 100
 
     for statement in range(1 + part, counter.count + 1, PARTS):
         world = life.world(connection)

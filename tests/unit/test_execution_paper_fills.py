@@ -24,6 +24,7 @@ from paper_orders import (
 )
 from pydantic import ValidationError
 
+from trading_pipelines.domain.engine.lifecycle import add_to_position, gap_at_open, open_position, step_inside
 from trading_pipelines.domain.execution.orders import (
     BracketRequest,
     FillKind,
@@ -31,6 +32,7 @@ from trading_pipelines.domain.execution.orders import (
     OrderRequest,
     OrderSide,
     OrderStatus,
+    PositionSide,
     client_order_id,
 )
 from trading_pipelines.domain.execution.paper_account import PaperAccount
@@ -285,6 +287,37 @@ def test_addition_averages_the_entry_and_takes_all_exits_along_in_the_same_momen
     assert working(account, Leg.STOP).trigger_price == 103
     assert {account.changes.orders[name].status.value for name in before.values()} == {"CANCELLED"}
     assert equity(account) == expected_equity(account)
+
+
+@pytest.mark.parametrize(
+    ("open_", "high", "low"), [(106, 107, 105), (106, 120, 105), (104, 105, 97), (102.5, 108, 102), (97, 99, 95)]
+)
+def test_addition_fills_as_the_life_cycle_says(open_: float, high: float, low: float) -> None:
+    account = raised(account_at(100))
+    account.place_bracket(addition(), BTC)
+    account.advance(bar(1, open_, high, low, open_))
+
+    state, happened = open_position(PositionSide.LONG, 1.0, 100.0, 98.0, (108, 111, 116), (0.3, 0.4, 0.3), PARAMS)
+    state, events = step_inside(state, 100, 105, 99, PARAMS)
+    happened += events
+    state, events = gap_at_open(state, open_, 0.0, PARAMS)
+    happened += events
+    if state.is_open:
+        state, events = add_to_position(state, 0.5, open_, 103.0, PARAMS, 0.001)
+        happened += events
+    if state.is_open:
+        state, events = step_inside(state, open_, high, low, PARAMS)
+        happened += events
+
+    assert [(f.kind.value, float(f.price), float(f.reference_price)) for f in account.changes.fills] == [
+        (e.kind.name, e.price, e.reference_price) for e in happened
+    ]
+    for fill, event in zip(account.changes.fills, happened, strict=True):
+        assert float(fill.quantity) == pytest.approx(event.quantity, rel=1e-12)
+        assert float(fill.realised_pnl) == pytest.approx(event.pnl, rel=1e-9, abs=1e-9)
+    if state.is_open:
+        assert float(account.positions[1].entry_price) == state.entry_price
+        assert float(account.positions[1].liquidation_price) == state.liquidation_price
 
 
 def test_position_keeps_its_own_stop_while_an_addition_waits() -> None:
