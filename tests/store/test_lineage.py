@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -12,6 +13,7 @@ from trading_pipelines.adapters.sources.simulated import SimulatedSource
 from trading_pipelines.application.ingestion import ingest
 from trading_pipelines.application.lineage import explain_candle, explain_model, explain_signal, explain_trade
 from trading_pipelines.application.replay import replay
+from trading_pipelines.cli import main
 from trading_pipelines.domain.features import registry
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.simulation.spec import SimulatedMarketSpec
@@ -195,3 +197,43 @@ def test_features_recomputed_are_those_of_the_decision_until_a_candle_is_correct
     assert found["verified"]["equal"] is False
     assert "atr_14" in found["verified"]["different"]
     assert found["candles"][0]["corrected"] == 1
+
+
+@pytest.mark.parametrize("question", ["order", "candle", "model", "signal"])
+def test_whole_lineage_is_drawn_as_a_tree(
+    market: str,
+    order: dict[str, Any],
+    question: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("TRADING_DATABASE_URL", market)
+    monkeypatch.setenv("TRADING_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "400")
+    arguments = {
+        "order": (order["order"], "--verify"),
+        "candle": ("--candle", order["symbol"], "15m", order["ts"].isoformat()),
+        "model": ("--model", order["model"]),
+        "signal": ("--signal", order["signal"]),
+    }[question]
+    with pytest.raises(SystemExit) as exited:
+        main(("explain", "--exchange", "simulated", *arguments))
+    drawn = capsys.readouterr().out
+    assert not exited.value.code
+    assert order["signal"] in drawn
+    expected = {
+        "order": (
+            "  ENTRY ",
+            "fill ",
+            "gates, decided",
+            "risk rules (asked 2 times",
+            "artefact",
+            "recomputed today: equal",
+        ),
+        "candle": ("read by", "model_signals", "model versions were trained on it", "net "),
+        "model": ("promoted from", "predictions, bars", "decisions"),
+        "signal": ("1 signals", "1 positions"),
+    }[question]
+    for part in expected:
+        assert part in drawn
