@@ -236,6 +236,7 @@ _ORDER_COLUMNS = (
     Column("average_price", "Filled at", formats.price),
     Column("slippage_bps", "Slippage", formats.bps, lambda v: False if v > 10 else None, help="Plus: worse than asked"),
     Column("fee", "Fee, USDT", formats.number),
+    Column("realised_pnl", "Result, USDT", formats.money, layout.by_sign, help="Before fees and funding"),
     Column("client_order_id", "Client order id", kind="text", width=270),
 )
 _GROUPS = {
