@@ -87,7 +87,7 @@ def _separable(rows: int = 2_000) -> Samples:
 
 
 def test_real_structure_is_found_and_calibrated() -> None:
-    train, test = (_separable(12_000).take(np.arange(i, 12_000, 2)) for i in range(2))
+    train, test = (_separable(48_000).take(np.arange(i, 48_000, 2)) for i in range(2))
     model = _fit(train, ("a", "b", "c"), SPEC)
     result = measure(model.probability(test.features), test.labels, 0.5, 0.52)
     assert result.auc is not None
@@ -122,9 +122,22 @@ def test_doubt_shrinks_the_scores_the_more_the_fewer_samples_speak_for_them() ->
     raw = draw.normal(size=20_000)
     labels = (draw.random(20_000) < 1 / (1 + np.exp(-raw))).astype(np.int8)
     assert temperature(raw, labels, np.ones(20_000), prior=200.0) == pytest.approx(1.0, abs=0.1)
-    few = [temperature(raw[:n], labels[:n], np.ones(n), prior=200.0) for n in (50, 200, 2_000)]
+    few = [temperature(raw[:n], labels[:n], np.ones(n), prior=200.0, center=0.1) for n in (0, 50, 200, 2_000)]
     assert few == sorted(few)
-    assert few[0] < 0.4
+    assert few[1] < 0.4
+    none = temperature(raw[:5], labels[:5], np.ones(5), prior=1e9, center=0.1)
+    assert none == pytest.approx(0.1, abs=1e-4)
+
+
+def test_ranking_survives_a_calibration_that_believes_nothing() -> None:
+    samples = _separable(4_000)
+    rows = np.arange(4_000) % 4
+    samples.labels[rows == 3] = 1 - samples.labels[rows == 3]
+    spec = SPEC.model_copy(update={"calibration_prior": 0.0})
+    inner = InnerSplit(np.flatnonzero(rows < 2), np.flatnonzero(rows == 2), np.flatnonzero(rows == 3))
+    model = fit(BinnedSamples(samples, ("a", "b", "c"), spec), inner, spec)
+    assert model.factor == spec.calibration_floor
+    assert measure(model.probability(samples.features), _separable(4_000).labels, 0.5, 0.52).auc > 0.7  # type: ignore[operator]  # both classes occur
 
 
 def test_metrics_of_perfect_and_of_constant_predictions() -> None:

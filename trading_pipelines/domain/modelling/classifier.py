@@ -169,10 +169,13 @@ def fit(data: BinnedSamples, inner: InnerSplit, spec: TrainingSpec) -> Classifie
     unseen = data.samples.take(inner.calibration)
     raw = np.asarray(first.predict(unseen.features, raw_score=True, num_iteration=rounds, num_threads=1))
     text = data.boost(spec, rounds).model_to_string()
-    return Classifier(text, temperature(raw, unseen.labels, unseen.weights, spec.calibration_prior), data.features)
+    factor = temperature(raw, unseen.labels, unseen.weights, spec.calibration_prior, spec.calibration_center)
+    return Classifier(text, max(factor, spec.calibration_floor), data.features)
 
 
-def temperature(raw: Floats, labels: npt.NDArray[np.int8], weights: Floats, prior: float = 0.0) -> float:
+def temperature(
+    raw: Floats, labels: npt.NDArray[np.int8], weights: Floats, prior: float = 0.0, center: float = 0.0
+) -> float:
     """Factor on the log-odds that minimises the log loss, by Newton's method; 0 where the scores are of no use.
 
     Temperature scaling: Guo et al. (2017), "On Calibration of Modern Neural Networks". It has one parameter only: with
@@ -182,15 +185,15 @@ def temperature(raw: Floats, labels: npt.NDArray[np.int8], weights: Floats, prio
 
     Parameters
     ----------
-    prior : float
-        Samples' worth of belief that the scores mean nothing. The weights of a few weeks add up to some hundred
-        samples, and a factor found on so few is luck to a good part.
+    prior, center : float
+        Samples' worth of belief that the factor is `center`. The weights of a few weeks add up to some hundred samples,
+        and a factor found on so few is luck to a good part.
     """
-    factor = 0.0
+    factor = center if prior else 0.0
     belief = prior * float(np.mean(raw**2)) / 4 if len(raw) else 0.0
     for _ in range(50):
         p = _sigmoid(factor * raw)
-        gradient = float((weights * raw * (labels - p)).sum()) - belief * factor
+        gradient = float((weights * raw * (labels - p)).sum()) - belief * (factor - center)
         curvature = float((weights * raw**2 * p * (1 - p)).sum()) + belief
         if curvature < 1e-12:
             return 0.0

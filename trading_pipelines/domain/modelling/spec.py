@@ -50,8 +50,11 @@ class TrainingSpec(BaseModel):
     """Part of the training window, before the calibration's, by which a fit is stopped early."""
     calibration_days: int = Field(default=21, ge=2)
     """Tail of the training window by which probabilities are calibrated."""
-    calibration_prior: float = Field(default=200.0, ge=0)
-    """Samples' worth of belief that a booster's scores mean nothing."""
+    calibration_prior: float = Field(default=500.0, ge=0)
+    """Samples' worth of belief that a booster's log-odds have to be multiplied by `calibration_center`."""
+    calibration_center: float = Field(default=0.1, ge=0, le=1)
+    calibration_floor: float = Field(default=0.02, ge=0, le=1)
+    """Smallest factor. With 0 a bad month would take the ranking away with the confidence."""
     excluded_features: tuple[str, ...] = ("d1_*", "h4_*", "funding_rate", "week_*")
     """Patterns of features that are no input of the model. These hardly change while a label lives, so a booster learns
     from them which week it is in, and what the price did in it."""
