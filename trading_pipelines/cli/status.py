@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 STALE_AFTER_S = 30.0
 """A service without a heartbeat for so long is taken for dead."""
+_PROTECTION = ("positions", "covered", "gaps_24h", "seconds_bare_24h")
 
 
 def status(
@@ -74,7 +75,7 @@ def _database(settings: "Settings") -> dict[str, Any]:
                     if truth is not None and not truth.allowed and _is_live(sessions, name)
                 },
                 "protection": {
-                    s.name: protection(connection, s.session_id, state.now).to_dict("records")[0]
+                    s.name: _records(protection(connection, s.session_id, state.now), *_PROTECTION)[0]
                     for s in sessions
                     if s.mode != "replay" and s.status != "STOPPED"
                 },
