@@ -201,7 +201,8 @@ def load_benchmark(
     bars = to_bars(symbol, frame)
     length = request.timeframe.microseconds
     equity = held(bars, length, times.as_unit("us").asi8, request.capital, settings.execution)
-    return Benchmark(symbol, equity, measure(times, equity, _NO_POSITIONS, request.capital))
+    figures = measure(times, equity, _NO_POSITIONS, request.capital)
+    return Benchmark(symbol, equity, dataclasses.replace(figures, exposure=1.0))
 
 
 def rules(settings: Settings, request: BacktestRequest, strategy: Strategy) -> dict[str, Any]:

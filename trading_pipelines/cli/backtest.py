@@ -253,14 +253,15 @@ def list_stored(
         rows = found.astype(object).where(found.notna(), None).to_dict("records")
         print_json({"backtests": rows, "searches": [asdict(search) for search in searches]})
         return
-    columns = ("strategy", "symbols", "timeframe", "starts_at", "ends_at")
     print_table(
         "Backtests",
-        ("id", "strategy", "symbols", "timeframe", "from", "to", "return", "held", "drawdown", "trades"),
+        ("id", "strategy", "symbols", "bars", "return", "held", "drawdown", "trades"),
         [
             (
                 str(row["backtest_id"])[:8],
-                *(", ".join(row[name]) if name == "symbols" else row[name] for name in columns),
+                row["strategy"] + (" out of sample" if row["search_id"] else ""),
+                " ".join(row["symbols"]),
+                f"{row['timeframe']} {row['starts_at']:%Y-%m-%d} to {row['ends_at']:%Y-%m-%d}",
                 percent(row["total_return"]),
                 percent(None if row["held_return"] != row["held_return"] else row["held_return"]),
                 percent(-row["max_drawdown"]),
