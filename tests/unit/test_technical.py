@@ -82,7 +82,14 @@ def test_indicators_agree_with_talib_on_every_timeframe(timeframe: Timeframe) ->
 @pytest.mark.real_data
 @pytest.mark.parametrize(
     "file",
-    ["bybit/BTCUSDT/5m", "bybit/BTCUSDT/15m", "bybit/ETHUSDT/1h", "bybit/SOLUSDT/4h", "bybit/BNBUSDT/1d"],
+    [
+        "binance/DOGEUSDT/1h",
+        "bybit/BTCUSDT/5m",
+        "bybit/BTCUSDT/15m",
+        "bybit/ETHUSDT/1h",
+        "bybit/SOLUSDT/4h",
+        "bybit/BNBUSDT/1d",
+    ],
 )
 def test_indicators_agree_with_talib_on_recorded_candles(real_data_dir: Path, file: str) -> None:
     frame = pd.read_parquet(real_data_dir / "ohlcv" / f"{file}.parquet").reset_index()
