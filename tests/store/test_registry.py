@@ -187,3 +187,17 @@ def test_dashboard_changes_models_from_now_on_only_and_nothing_else(
     (moment, who) = connection.execute("select effective_from, requested_by from model_promotions").fetchone() or (0, 0)
     assert moment >= before
     assert who == "dashboard"
+
+
+def test_versions_are_listed_with_their_state_production_first(
+    versions: tuple[Connection, dict[str, ModelVersion]],
+) -> None:
+    connection, _ = versions
+    _do(connection, Change.PROMOTE, "b", 2)
+    _do(connection, Change.PIN, "b", 3)
+    rows = read.list_versions(connection, "bybit", 10)
+    assert rows[["model_id", "state", "pinned"]].iloc[0].tolist() == ["b", "production", True]
+    assert set(rows["state"][1:]) == {"candidate"}
+    assert read.drift(connection, "bybit", T0).empty
+    assert read.feature_drift(connection, "b", 5).empty
+    assert read.importance(connection, "b") == {}

@@ -15,14 +15,14 @@ select m.model_id, i.symbol, m.timeframe, m.train_from, m.as_of, m.created_at, m
        s.state, s.pinned, (m.metrics ->> 'auc')::float8 as auc, (m.metrics ->> 'skill')::float8 as skill,
        p.model_id is not null as promoted, s.state = 'production' as in_production
 from model_versions m
-join model_states s using (model_id)
 join instruments i using (instrument_id)
+join model_states s on s.model_id = m.model_id
 left join (select training_key, count(*) as folds from model_folds group by 1) f using (training_key)
 left join (
     select distinct on (model_id) model_id, effective_from, reason, requested_by
     from model_promotions where effective_from <= now()
     order by model_id, effective_from desc, promotion_id desc
-) p using (model_id)
+) p on p.model_id = m.model_id
 where i.exchange = %(exchange)s
 order by s.state = 'production' desc, i.symbol, m.as_of desc
 limit %(limit)s
@@ -48,7 +48,7 @@ select m.model_id, i.exchange, i.symbol, m.timeframe, s.state, s.pinned, m.train
             where model_id = m.model_id and released_at is not null) c) as changes,
        (select coalesce(jsonb_agg(to_jsonb(d) order by d.day desc), '[]') from model_drift d
         where d.model_id = m.model_id) as drift
-from model_versions m join instruments i using (instrument_id) join model_states s using (model_id)
+from model_versions m join instruments i using (instrument_id) join model_states s on s.model_id = m.model_id
 join feature_sets f using (feature_set_id)
 where m.model_id = %s
 """
