@@ -365,6 +365,47 @@ def horizontal_bars(labels: Sequence[str], values: Sequence[float], texts: Seque
     return figure
 
 
+def folds(measured: pd.DataFrame) -> go.Figure:
+    """Ranking and calibration of each walk-forward fold over time, the ranking of a coin as a line."""
+    colours = formats.palette()
+    figure = make_subplots(rows=2, shared_xaxes=True, vertical_spacing=0.08)
+    for row, (column, name, colour) in enumerate(
+        (("auc", "AUC", colours.gain), ("calibration_error", "Calibration error", colours.loss)), start=1
+    ):
+        if column in measured:
+            figure.add_trace(
+                go.Scatter(
+                    x=measured["test_from"],
+                    y=measured[column],
+                    name=name,
+                    mode="lines+markers",
+                    line={"width": 1.5, "color": colour},
+                    hovertemplate="%{y:.4f}",
+                ),
+                row=row,
+                col=1,
+            )
+    figure.add_hline(y=0.5, line={"width": 1, "dash": "dot", "color": colours.muted}, row=1, col=1)
+    figure.update_layout(height=300, margin={"l": 8, "r": 8, "t": 8, "b": 8}, showlegend=True)
+    return figure
+
+
+def importance(shares: dict[str, float], most: int = 12) -> go.Figure:
+    """The strongest features of a version by their share of the gain."""
+    names = list(shares)[:most][::-1]
+    figure = go.Figure(
+        go.Bar(
+            x=[shares[name] for name in names],
+            y=[formats.words(name) for name in names],
+            orientation="h",
+            marker={"color": formats.palette().gain},
+            hovertemplate="%{x:.1%}",
+        )
+    )
+    figure.update_layout(height=300, margin={"l": 8, "r": 8, "t": 8, "b": 8}, xaxis={"tickformat": ".0%"})
+    return figure
+
+
 def calibration(bins: pd.DataFrame) -> go.Figure:
     """Share of hits per band of predicted probability against the diagonal."""
     colours = formats.palette()

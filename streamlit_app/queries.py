@@ -239,6 +239,24 @@ def list_versions(exchange: str, limit: int) -> pd.DataFrame:
 
 
 @st.cache_data(ttl=SLOW, show_spinner=False, max_entries=50)
+def importance(model_id: str) -> dict[str, float]:
+    with _connection() as connection:
+        return models.importance(connection, model_id)
+
+
+@st.cache_data(ttl=SLOW, show_spinner=False, max_entries=20)
+def model_drift(exchange: str, since: datetime) -> pd.DataFrame:
+    with _connection() as connection:
+        return models.drift(connection, exchange, since)
+
+
+@st.cache_data(ttl=SLOW, show_spinner=False, max_entries=50)
+def feature_drift(model_id: str, most: int) -> pd.DataFrame:
+    with _connection() as connection:
+        return models.feature_drift(connection, model_id, most)
+
+
+@st.cache_data(ttl=SLOW, show_spinner=False, max_entries=50)
 def version_metrics(model_id: str) -> dict[str, float]:
     with _connection() as connection:
         return models.version_metrics(connection, model_id)

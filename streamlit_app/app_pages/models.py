@@ -10,6 +10,9 @@ import queries
 import streamlit as st
 from layout import Card, Column
 
+from trading_pipelines.errors import UserError
+from trading_pipelines.store import actions
+
 layout.header("Models", "Which version predicts now, how it was tested, and whether its probabilities come true.")
 
 _LIMIT = 300
@@ -26,6 +29,31 @@ _VERSION_COLUMNS = (
     Column("promotion_reason", "Promoted because", kind="text", width=180),
     Column("model_id", "Version", kind="text", width=220),
 )
+
+
+_DRIFT_COLUMNS = (
+    Column("day", "Day", str, kind="text"),
+    Column("shifted", "Shifted features", kind="text"),
+    Column("novelty", "Mean novelty", lambda v: formats.number(v, 4)),
+    Column("outcomes", "Outcomes", lambda v: formats.number(v, 0)),
+    Column("hit_rate", "Hit rate", lambda v: formats.number(v, 4)),
+    Column("expected_hit_rate", "Out of sample", lambda v: formats.number(v, 4)),
+    Column("calibration_error", "Calibration error", lambda v: formats.number(v, 4)),
+    Column("verdict", "Drift", kind="text", width=260),
+)
+_SHIFT_COLUMNS = (
+    Column("feature", "Feature", kind="text", width=180),
+    Column("psi", "PSI", lambda v: formats.number(v, 3)),
+    Column("usual_psi", "Usual PSI", lambda v: formats.number(v, 3)),
+    Column("ks", "KS", lambda v: formats.number(v, 3)),
+)
+_STATES = {"production": "✓ In production", "archived": "Archived", "candidate": "Candidate"}
+_EFFECTS = {
+    "promote": "{} predicts from now on, until another version takes its place.",
+    "rollback": "{} no longer predicts; the version before does from now on.",
+    "pin": "{} stays in production: no training and nobody replaces it until it is unpinned.",
+    "unpin": "Other versions may take the place of {} again.",
+}
 
 
 def _metric_name(name: str) -> str:
@@ -51,6 +79,7 @@ def _version(version: pd.Series) -> None:
             st.caption("No walk-forward folds are stored for this version.")
             return
         measured = [c for c in folds.columns if c not in ("fold", "train_from", "test_from", "test_until")]
+        st.plotly_chart(charts.folds(folds), config=charts.STATIC_CONFIG, key="folds_chart")
         columns = [
             Column("fold", "Fold"),
             Column("test_from", "Tested from, UTC", formats.moment, kind="text", width=130),
@@ -61,6 +90,58 @@ def _version(version: pd.Series) -> None:
             ),
         ]
         layout.table(folds, columns, "folds", rows=10)
+
+
+def _controls(version: pd.Series) -> None:
+    """Promote what does not predict, roll back and pin what does; each asks first."""
+    current, pinned = version["state"] == "production", bool(version["pinned"])
+    with st.container(horizontal=True, gap="xsmall"):
+        for wanted, label, icon, enabled in (
+            ("promote", "Promote", "publish", not current),
+            ("rollback", "Roll back", "undo", current),
+            ("pin", "Pin", "keep", current and not pinned),
+            ("unpin", "Unpin", "keep_off", pinned),
+        ):
+            if st.button(label, icon=f":material/{icon}:", key=f"model_{wanted}", disabled=not enabled):
+                _confirm(wanted, str(version["model_id"]))
+
+
+@st.dialog("Change what predicts")
+def _confirm(wanted: str, model_id: str) -> None:
+    st.markdown(_EFFECTS[wanted].format(formats.literal(model_id)))
+    reason = st.text_input("Why", key="model_reason", max_chars=200)
+    if not st.button(wanted.capitalize(), type="primary", key="model_confirm", disabled=not reason.strip()):
+        return
+    try:
+        concerned = actions.change_model(queries.settings(), wanted, model_id, reason.strip())
+    except UserError as error:
+        st.error(formats.literal(error))
+        return
+    queries.forget()
+    st.success(f"Done: {formats.literal(concerned)}")
+
+
+def _importance(model_id: str) -> None:
+    shares = queries.importance(model_id)
+    if shares:
+        st.caption("Share of the gain by feature")
+        st.plotly_chart(charts.importance(shares), config=charts.STATIC_CONFIG, key="importance")
+
+
+def _drift(exchange: str, model_id: str) -> None:
+    st.subheader("Drift", anchor=False)
+    newest = queries.utc_now().replace(minute=0, second=0, microsecond=0)
+    days = queries.model_drift(exchange, newest - timedelta(days=90))
+    days = days[days["model_id"] == model_id]
+    if days.empty:
+        layout.empty("Not compared with its training yet", "The versions in production are looked at every night.")
+        return
+    days = days.iloc[::-1].assign(
+        shifted=[f"{a} of {b}" for a, b in zip(days["drifted_features"], days["features"], strict=True)][::-1],
+        verdict=["; ".join(reasons) or "None" for reasons in days["reasons"]][::-1],
+    )
+    layout.table(days, _DRIFT_COLUMNS, "drift_days", rows=5)
+    layout.table(queries.feature_drift(model_id, 10), _SHIFT_COLUMNS, "drift_features", rows=5)
 
 
 def _calibration(exchange: str, versions: pd.DataFrame) -> None:
@@ -93,6 +174,10 @@ def _calibration(exchange: str, versions: pd.DataFrame) -> None:
     )
 
 
+def _states(versions: pd.DataFrame) -> list[tuple[str, bool]]:
+    return list(zip(versions["state"], versions["pinned"], strict=True))
+
+
 def _page() -> None:
     session = layout.current_session()
     exchanges = [e.exchange for e in queries.list_exchanges()]
@@ -104,9 +189,13 @@ def _page() -> None:
             "`trading up` trains the first versions after the first fill; `trading train` trains by hand.",
         )
         return
-    versions["state"] = versions["in_production"].map({True: "✓ In production", False: "Stored"})
-    row = layout.table(versions, _VERSION_COLUMNS, "versions", rows=9, selectable=True, selected=0)
-    _version(versions.iloc[row or 0])
+    shown = versions.assign(state=[_STATES[s] + (", pinned" if p else "") for s, p in _states(versions)])
+    row = layout.table(shown, _VERSION_COLUMNS, "versions", rows=9, selectable=True, selected=0)
+    version = versions.iloc[row or 0]
+    _controls(version)
+    _version(version)
+    _importance(version["model_id"])
+    _drift(exchange, version["model_id"])
     _calibration(exchange, versions)
 
 

@@ -1,9 +1,10 @@
-"""What the dashboard may do: write down what a person asks for, and stop all trading. Nothing else.
+"""What the dashboard may do: write down what a person asks for, choose models, and stop all trading. Nothing else.
 
 An instruction is only a row; the fast service judges it by the risk rules and carries it out. Stopping writes the file
-of the kill switch, for which neither the database nor any service has to be alive.
+of the kill switch, for which neither the database nor any service has to be alive. A model is chosen by a function of
+the database that refuses what is not legal.
 
-Belongs here: the two ways in which a page changes anything. Does not belong here: any decision.
+Belongs here: the three ways in which a page changes anything. Does not belong here: any decision.
 """
 
 from collections.abc import Mapping
@@ -46,6 +47,23 @@ def instruct(settings: Settings, session_id: UUID, kind: str, arguments: Mapping
             )
     except psycopg.Error as error:
         raise UserError(f"the instruction could not be written down: {str(error).strip().splitlines()[0]}") from error
+
+
+def change_model(settings: Settings, wanted: str, model_id: str, reason: str) -> str:
+    """Promote or roll back a version, pin or unpin it, from now on; the version that is concerned in the end.
+
+    Raises
+    ------
+    UserError
+        The database refuses the change, or cannot be reached.
+    """
+    try:
+        with connect(requester_url(settings), application_name=REQUESTED_BY) as connection:
+            row = connection.execute("select request_model_change(%s, %s, %s)", (wanted, model_id, reason)).fetchone()
+    except psycopg.Error as error:
+        raise UserError(str(error).strip().splitlines()[0]) from error
+    assert row is not None
+    return row[0]
 
 
 def stop_trading(settings: Settings, reason: str, *, flatten: bool) -> None:
