@@ -20,6 +20,7 @@ import numpy.typing as npt
 from trading_pipelines.domain.engine import kernel
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.risk.limits import RiskLimits
+from trading_pipelines.domain.signals.gates import UNKNOWN_TIME
 from trading_pipelines.domain.signals.policy import SignalPolicy
 
 Floats = npt.NDArray[np.float64]
@@ -28,7 +29,7 @@ Integers = npt.NDArray[np.int64]
 CLOSE_LONG = kernel.EXIT_LONG
 CLOSE_SHORT = kernel.EXIT_SHORT
 
-NO_MODEL = np.iinfo(np.int64).min
+NO_MODEL = UNKNOWN_TIME
 """In place of a version's as-of time where there is no prediction."""
 
 

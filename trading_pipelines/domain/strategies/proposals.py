@@ -1,9 +1,11 @@
 """From what a strategy says to proposals that the gates can judge."""
 
+from typing import Any
+
 import numpy as np
 
 from trading_pipelines.domain.signals.gates import UNKNOWN_TIME, Proposals
-from trading_pipelines.domain.strategies.base import NO_MODEL, Signals, Strategy, StrategyInput
+from trading_pipelines.domain.strategies.base import Signals, Strategy, StrategyInput
 
 
 def propose(strategy: Strategy, data: StrategyInput) -> tuple[Signals, Proposals]:
@@ -17,25 +19,28 @@ def propose(strategy: Strategy, data: StrategyInput) -> tuple[Signals, Proposals
     told = _after_warm_up(strategy, data)
     rows = slice(data.warm_up, None)
     n = len(told.entry)
+
+    def same(value: Any) -> Any:
+        """One value for all rows, stored once."""
+        return np.broadcast_to(value, n)
+
     predictions = data.predictions if strategy.needs.predictions else None
-    as_of = np.full(n, UNKNOWN_TIME) if predictions is None else predictions.as_of[rows]
-    told_novelty = None if predictions is None else predictions.novelty
-    novelty = np.full(n, np.nan) if told_novelty is None else told_novelty[rows]
+    novelty = None if predictions is None else predictions.novelty
     return told, Proposals(
         closed_at=data.closed_at[rows],
         side=told.entry,
         reference_price=data.bars.close[rows],
         atr=told.atr,
-        atr_ratio=np.full(n, np.nan) if told.atr_ratio is None else told.atr_ratio,
+        atr_ratio=same(np.nan) if told.atr_ratio is None else told.atr_ratio,
         probability=told.confidence if told.probability is None else told.probability,
         confidence=told.confidence,
-        asks_model=np.full(n, predictions is not None),
-        model_as_of=np.where(as_of == NO_MODEL, UNKNOWN_TIME, as_of),
-        measures_volatility=np.full(n, told.atr_ratio is not None),
-        anomaly=np.full(n, np.nan) if told.anomaly is None else told.anomaly,
-        measures_anomaly=np.full(n, told.anomaly is not None),
-        novelty=novelty,
-        measures_novelty=~np.isnan(novelty),
+        asks_model=same(predictions is not None),
+        model_as_of=same(UNKNOWN_TIME) if predictions is None else predictions.as_of[rows],
+        measures_volatility=same(told.atr_ratio is not None),
+        anomaly=same(np.nan) if told.anomaly is None else told.anomaly,
+        measures_anomaly=same(told.anomaly is not None),
+        novelty=same(np.nan) if novelty is None else novelty[rows],
+        measures_novelty=same(False) if novelty is None else ~np.isnan(novelty[rows]),
     )
 
 
