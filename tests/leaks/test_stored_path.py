@@ -9,6 +9,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from trading_pipelines.adapters.sources.simulated import SimulatedSource
+from trading_pipelines.application.drift import DriftReport, measure_drift
 from trading_pipelines.application.ingestion import ingest
 from trading_pipelines.application.leakcheck_path import CHECKS, check_assets
 from trading_pipelines.application.prediction import record_outcomes
@@ -17,9 +18,11 @@ from trading_pipelines.application.training import train
 from trading_pipelines.domain.features.registry import NAMES
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.simulation.spec import SimulatedMarketSpec
+from trading_pipelines.domain.validation.drift import DriftSpec
 from trading_pipelines.errors import UserError
 from trading_pipelines.settings import load_settings
 from trading_pipelines.store.connection import Connection, connect
+from trading_pipelines.store.repositories.drift import drifting
 
 SYMBOLS = ("BTCUSDT", "AVAXUSDT")
 END = datetime(2025, 6, 1, tzinfo=UTC)
@@ -107,6 +110,26 @@ def test_what_knew_the_future_is_named_with_its_first_instant(
     assert {finding.symbol for finding in found} <= set(SYMBOLS)
     assert START - timedelta(days=60) <= found[0].first <= END
     assert found[0].cause
+
+
+def test_drift_of_the_version_in_production_is_stored_once_a_day_and_told_when_it_begins(market: Connection) -> None:
+    def look(spec: DriftSpec) -> DriftReport:
+        return measure_drift(market, "simulated", SYMBOLS, "15m", END, spec, SETTINGS.training)
+
+    calm = DriftSpec(max_psi=9.0, max_standard_errors=50.0)
+    days = look(calm).days
+    assert set(days) == set(SYMBOLS)
+    assert all(day.outcomes > 100 and day.hit_rate and day.expected_hit_rate for day in days.values())
+    assert all(0 <= (day.novelty or 0) < 0.2 for day in days.values())
+    assert drifting(market, "simulated") == []
+    nervous = DriftSpec(max_psi=1e-4, usual_multiple=1.0, max_drifted_share=1e-3)
+    assert set(look(nervous).drifting) == set(SYMBOLS)
+    assert {d.symbol for d in drifting(market, "simulated")} == set(SYMBOLS)
+    assert market.execute("select count(*) from model_drift").fetchone() == (len(SYMBOLS),)
+    told = market.execute("select count(*) from events where kind = 'model_drift'").fetchone()
+    assert told == (len(SYMBOLS),)
+    market.execute("delete from model_drift")
+    market.commit()
 
 
 def test_unknown_asset_is_refused_with_the_names_of_those_there_are(market: Connection) -> None:
