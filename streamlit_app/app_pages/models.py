@@ -11,7 +11,7 @@ import streamlit as st
 from layout import Card, Column
 
 from trading_pipelines.errors import UserError
-from trading_pipelines.store import actions
+from trading_pipelines.store.actions import change_model
 
 layout.header("Models", "Which version predicts now, how it was tested, and whether its probabilities come true.")
 
@@ -113,7 +113,7 @@ def _confirm(wanted: str, model_id: str) -> None:
     if not st.button(wanted.capitalize(), type="primary", key="model_confirm", disabled=not reason.strip()):
         return
     try:
-        concerned = actions.change_model(queries.settings(), wanted, model_id, reason.strip())
+        concerned = change_model(queries.settings(), wanted, model_id, reason.strip())
     except UserError as error:
         st.error(formats.literal(error))
         return
