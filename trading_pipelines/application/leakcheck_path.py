@@ -307,7 +307,7 @@ def _models(scope: _Scope) -> _Result:
                     row["artefact_sha256"][:12],
                     sha256[:12],
                     "scaled, selected, fitted or calibrated on rows that were not known at its as-of time, or these "
-                    "have been corrected since",
+                    "have been corrected, or the code has changed since",
                 )
             )
     return checked, findings

@@ -1,12 +1,15 @@
 """`trading leakcheck`: whether anything stored knew the future."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from trading_pipelines.cli.context import Exchange, Json, Symbols, Timeframe, check_timeframe, prepare, split_symbols
 from trading_pipelines.cli.context import stored_symbols as stored
 from trading_pipelines.cli.output import print_json, print_table
+
+if TYPE_CHECKING:
+    from trading_pipelines.application.leakcheck_path import AssetCheck
 
 
 def leakcheck(
@@ -40,7 +43,7 @@ def leakcheck(
         print_table(
             "Computed again from what was known",
             ("asset", "rows", "verdict"),
-            [(c.asset, c.checked, f"{len(c.findings)} columns differ" if c.findings else "agrees") for c in checks],
+            [(check.asset, check.checked, _verdict(check)) for check in checks],
         )
         for check in checks:
             for f in check.findings:
@@ -50,3 +53,9 @@ def leakcheck(
                 )
     if not passed:
         raise typer.Exit(1)
+
+
+def _verdict(check: "AssetCheck") -> str:
+    if check.findings:
+        return f"{len(check.findings)} columns differ"
+    return "agrees" if check.checked else "nothing stored yet"

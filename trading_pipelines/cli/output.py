@@ -14,6 +14,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+_UNCUT = 1000
+
 
 def print_json(content: Mapping[str, Any]) -> None:
     """Print one object; times are ISO in UTC, NaN and infinity are null."""
@@ -22,7 +24,7 @@ def print_json(content: Mapping[str, Any]) -> None:
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print a table, or that there is nothing."""
-    console = Console()
+    console = _console()
     if not rows:
         console.print(f"{title}: none", highlight=False)
         return
@@ -31,10 +33,17 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
     table = Table(box=None, pad_edge=False)
     for number, column in enumerate(columns):
         numeric = all(isinstance(row[number], int | float) and not isinstance(row[number], bool) for row in rows)
-        table.add_column(column, justify="right" if numeric else "left", no_wrap=not number)
+        justify = "right" if numeric else "left"
+        table.add_column(column, justify=justify, no_wrap=not number, overflow="fold")
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
     console.print(table)
+
+
+def _console() -> Console:
+    """As wide as the terminal; what goes into a file or another program is not cut at any width."""
+    console = Console()
+    return console if console.is_terminal else Console(width=_UNCUT)
 
 
 def percent(value: float | None) -> str:
