@@ -28,6 +28,7 @@ from trading_pipelines.store.read_models import (
     sessions,
     signals,
     status,
+    training,
     watch,
 )
 
@@ -236,6 +237,12 @@ def performance_report(session_id: UUID) -> performance.PerformanceReport | None
 def list_versions(exchange: str, limit: int) -> pd.DataFrame:
     with _connection() as connection:
         return models.list_versions(connection, exchange, limit)
+
+
+@st.cache_data(ttl=LIVE, show_spinner=False, max_entries=10)
+def training_progress(exchange: str, limit: int) -> pd.DataFrame:
+    with _connection() as connection:
+        return training.training_progress(connection, exchange, limit)
 
 
 @st.cache_data(ttl=SLOW, show_spinner=False, max_entries=50)

@@ -47,6 +47,18 @@ _SHIFT_COLUMNS = (
     Column("usual_psi", "Usual PSI", lambda v: formats.number(v, 3)),
     Column("ks", "KS", lambda v: formats.number(v, 3)),
 )
+_TRAINING_COLUMNS = (
+    Column("symbol", "Symbol", kind="text", pinned=True, width=100),
+    Column("timeframe", "Timeframe", kind="text"),
+    Column("state", "State", formats.words, kind="text", width=100),
+    Column("done", "Folds done", kind="text"),
+    Column("searched", "Searches done", kind="text"),
+    Column("auc", "AUC so far", lambda v: formats.number(v, 4)),
+    Column("workers", "Processes", lambda v: formats.number(v, 0)),
+    Column("left", "Left", kind="text"),
+    Column("created_at", "Begun, UTC", formats.moment, kind="text", width=130),
+)
+_LIVE_SECONDS = 5
 _STATES = {"production": "✓ In production", "archived": "Archived", "candidate": "Candidate"}
 _EFFECTS = {
     "promote": "{} predicts from now on, until another version takes its place.",
@@ -90,6 +102,29 @@ def _version(version: pd.Series) -> None:
             ),
         ]
         layout.table(folds, columns, "folds", rows=10)
+
+
+@layout.live(_LIVE_SECONDS)
+def _trainings(exchange: str) -> None:
+    """What is being trained, or was left half done; nothing when all is finished."""
+    trainings = queries.training_progress(exchange, _LIMIT)
+    trainings = trainings[trainings["finished_at"].isna()]
+    if trainings.empty:
+        return
+    st.subheader("Training", anchor=False)
+    share = trainings["folds_done"].sum() / max(1, trainings["folds"].sum())
+    st.progress(min(1.0, float(share)), text=f"{share:.0%} of the folds of {len(trainings)} trainings")
+    shown = trainings.assign(
+        done=_of(trainings["folds_done"], trainings["folds"]),
+        searched=_of(trainings["searches_done"], trainings["searches"]),
+        left=[formats.duration(seconds) for seconds in trainings["eta_s"]],
+    )
+    layout.table(shown, _TRAINING_COLUMNS, "trainings", rows=5)
+
+
+def _of(done: pd.Series, total: pd.Series) -> list[str]:
+    pairs = zip(done, total, strict=True)
+    return [formats.MISSING if formats.missing(all_) else f"{int(some)} of {int(all_)}" for some, all_ in pairs]
 
 
 def _controls(version: pd.Series) -> None:
@@ -182,6 +217,7 @@ def _page() -> None:
     session = layout.current_session()
     exchanges = [e.exchange for e in queries.list_exchanges()]
     exchange = session.exchange if session else exchanges[0] if exchanges else ""
+    _trainings(exchange)
     versions = queries.list_versions(exchange, _LIMIT)
     if versions.empty:
         layout.empty(

@@ -286,6 +286,21 @@ def test_models_show_the_version_in_production_with_its_folds(open_page: OpenPag
     assert cards(app)["Accuracy"] == "0.5310"
 
 
+def test_models_show_a_training_under_way_with_what_is_left(open_page: OpenPage, change: Callable[[str], None]) -> None:
+    change(
+        "insert into trainings (training_key, instrument_id, timeframe, as_of, spec) "
+        "select 'half', min(instrument_id), '15m', now(), '{}' from instruments"
+    )
+    change(
+        "insert into training_tasks (training_key, kind, number, worker, seconds, done_at) "
+        "select 'half', 'fold', n, case when n < 3 then 'a' end, case when n < 3 then 20 end, "
+        "case when n < 3 then now() end from generate_series(0, 5) n"
+    )
+    training = table_with(open_page("models"), "left", "searched").iloc[0]
+
+    assert (training["done"], training["searched"], training["left"]) == ("3 of 6", "–", "1 min")
+
+
 def test_data_status_shows_outside_text_letter_by_letter(open_page: OpenPage) -> None:
     errors = table_with(open_page("data_status"), "last_error", "open_gaps")["last_error"]
     events = table_with(open_page("data_status", data_view="Events"), "message", "severity")["message"]
