@@ -133,7 +133,8 @@ def test_output_goes_to_a_log_that_does_not_grow_for_ever(
 
 
 OWNER = """
-import pathlib, sys, time
+import pathlib, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_DFL)  # whoever runs the tests may ignore it, and that is inherited
 from trading_pipelines.services.processes import ProcessGroup, Program
 folder = pathlib.Path(sys.argv[1])
 body = '''
