@@ -5,7 +5,8 @@ come from, and any comparison between results.
 
 The formulas are the project's own, a line of NumPy each. The Sharpe and Sortino ratios agree with those of
 empyrical-reloaded for a year of 365 days (the tests hold its numbers); its drawdown, and with it its Calmar ratio, is
-that of the daily returns, while ours is that of every mark, and it knows no positions.
+that of the daily returns, while ours is that of every mark, and it knows no positions. As a dependency it would bring
+two packages for these two lines, one of them (peewee 3.17) without a wheel.
 """
 
 import math
