@@ -1,5 +1,7 @@
 """Roles: what each may do, and what it may not."""
 
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -90,12 +92,17 @@ def test_role_made_again_keeps_its_password_in_a_private_file(database: str, tmp
         assert reader.execute("select current_user").fetchone() == (READER,)
 
 
-def test_addresses_name_the_roles_once_they_are_made(tmp_path_factory: pytest.TempPathFactory) -> None:
-    data = tmp_path_factory.mktemp("data")
-    for folder in (data, *list(data.parents)[:2]):
-        folder.chmod(0o755)
-    settings = load_settings(data_dir=data)
-    with EmbeddedPostgres(data / "postgres", durable=False) as server:
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that the server's own account may enter; pytest's temporary folders are closed to it."""
+    with tempfile.TemporaryDirectory(prefix="trading-tests-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+def test_addresses_name_the_roles_once_they_are_made(open_folder: Path) -> None:
+    settings = load_settings(data_dir=open_folder)
+    with EmbeddedPostgres(open_folder / "postgres", durable=False) as server:
         migrate(server.url)
         assert requester_url(settings) == resolve_url(settings)
         with connect(reader_url(settings)) as reader, pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
