@@ -1,0 +1,1 @@
+"""Where everything besides prices comes from: indices, texts, flows of coins, odds."""

@@ -1,0 +1,83 @@
+"""The dated numbers that the platform knows by name: unit, rhythm, when they are published and how long they count.
+
+Belongs here: what a series means. Does not belong here: who delivers it (`adapters.alternative`) and what is made of
+it (`domain.scoring`, `domain.features`).
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+MARKET = "MARKET"
+"""In place of a coin: the value speaks of the whole market."""
+SIMULATED = "simulated"
+"""Source of everything that belongs to the simulated market."""
+
+_HOUR = timedelta(hours=1)
+_DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Series:
+    """A dated number.
+
+    Attributes
+    ----------
+    name, unit, meaning : str
+        Key of the stored rows, unit of the value, one line for people.
+    period : datetime.timedelta
+        What one value covers, from its `ts` on; zero for a value at an instant.
+    publication_lag : datetime.timedelta
+        From the end of the period until anyone can know the value. It dates recorded history, of which nobody noted
+        when it arrived; what is fetched live is known when it was fetched.
+    max_age : datetime.timedelta
+        From `available_at` on; older values count as missing.
+    """
+
+    name: str
+    unit: str
+    meaning: str
+    period: timedelta
+    publication_lag: timedelta
+    max_age: timedelta
+
+    def known_at(self, ts: datetime) -> datetime:
+        """When the value that speaks of `ts` could be known, for a history that does not say."""
+        return ts + self.period + self.publication_lag
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One dated number of one coin, or of the `MARKET`; both times are UTC."""
+
+    series: str
+    coin: str
+    source: str
+    ts: datetime
+    available_at: datetime
+    value: float
+
+
+_ALL = (
+    Series(
+        "fear_greed",
+        "0-100",
+        "Fear & Greed index, stamped with the day it is published on",
+        timedelta(0),
+        _HOUR,
+        2 * _DAY,
+    ),
+    Series(
+        "btc_dominance", "percent", "BTC's share of the market value of all coins", timedelta(0), timedelta(0), _DAY
+    ),
+    Series("open_interest_usd", "USD", "open perpetual contracts of a coin", timedelta(0), timedelta(0), _DAY),
+    Series("stablecoin_supply_usd", "USD", "market value of the large stablecoins", _DAY, 6 * _HOUR, 3 * _DAY),
+    Series("stablecoin_inflow_usd", "USD", "stablecoins that went to exchanges", _HOUR, timedelta(0), _DAY),
+    Series("exchange_netflow_usd", "USD", "coins to exchanges minus coins from them", _HOUR, timedelta(0), _DAY),
+    Series(
+        "whale_score", "-1 to 1", "large holders leave exchanges (1) or go to them (-1)", _DAY, timedelta(0), 2 * _DAY
+    ),
+    Series(
+        "sentiment", "-1 to 1", "what texts about a coin say, weighted by age", timedelta(0), timedelta(0), 6 * _HOUR
+    ),
+)
+SERIES = {series.name: series for series in _ALL}
