@@ -155,13 +155,13 @@ def test_lineage_from_candles_to_orders_ends_with_each_signal_executed_once(
     )
 
     def run_what_is_asked_for(sensor: dg.SensorDefinition, cursor: str | None = None) -> str | None:
-        context = dg.build_sensor_context(
+        with dg.build_sensor_context(
             instance=instance,
             cursor=cursor,
             resources={name: all_resources[name] for name in ("clock", "database")},
             repository_def=platform.get_repository_def(),
-        )
-        tick = sensor.evaluate_tick(context)
+        ) as context:
+            tick = sensor.evaluate_tick(context)
         for request in tick.run_requests or []:
             job = platform.resolve_job_def(sensor.job_name)
             assert job.execute_in_process(instance=instance, tags=request.tags).success

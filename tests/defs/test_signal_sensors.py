@@ -35,13 +35,14 @@ class Daemon:
         self.run_keys: list[str | None] = []
 
     def tick(self) -> list[dg.DagsterRun]:
-        context = dg.build_sensor_context(
+        # Entered and left, because resources bring an instance of their own, which would outlive the test.
+        with dg.build_sensor_context(
             instance=self.instance,
             cursor=self.cursor,
             resources=self.resources,
             repository_def=defs.get_repository_def(),
-        )
-        result = self.sensor.evaluate_tick(context)
+        ) as context:
+            result = self.sensor.evaluate_tick(context)
         self.cursor = result.cursor
         new = [request for request in result.run_requests or [] if request.run_key not in self.run_keys]
         self.run_keys += [request.run_key for request in new]
@@ -224,11 +225,10 @@ def test_signal_that_still_waits_after_a_successful_run_is_left_to_the_schedule(
     daemon.finish(run)
     assert daemon.tick() == []
     assert daemon.cursor is not None
-    tick = signal_execution_schedule.evaluate_tick(
-        dg.build_schedule_context(
-            instance=stored_instance, resources=resources, repository_def=defs.get_repository_def()
-        )
-    )
+    with dg.build_schedule_context(
+        instance=stored_instance, resources=resources, repository_def=defs.get_repository_def()
+    ) as context:
+        tick = signal_execution_schedule.evaluate_tick(context)
     assert len(tick.run_requests or []) == 1
 
 
