@@ -79,5 +79,19 @@ _ALL = (
     Series(
         "sentiment", "-1 to 1", "what texts about a coin say, weighted by age", timedelta(0), timedelta(0), 6 * _HOUR
     ),
+    Series("exchange_reserve", "coins", "coins that exchanges hold, at the end of the day", _DAY, 6 * _HOUR, 3 * _DAY),
+    Series(
+        "etf_netflow_usd", "USD", "what went into spot funds of a coin; none on weekends", _DAY, 6 * _HOUR, 4 * _DAY
+    ),
+    Series("funding_rate_1d", "fraction", "mean of the funding rates settled on the day", _DAY, timedelta(0), 2 * _DAY),
+    Series("taker_imbalance", "-1 to 1", "bought at market minus sold at market, over both", _HOUR, timedelta(0), _DAY),
+    Series(
+        "prediction_bias",
+        "-1 to 1",
+        "how far prediction markets expect a higher price",
+        timedelta(0),
+        timedelta(0),
+        _DAY,
+    ),
 )
 SERIES = {series.name: series for series in _ALL}
