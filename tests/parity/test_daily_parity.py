@@ -102,6 +102,15 @@ def test_bar_that_nobody_decided_is_missed_and_no_divergence(lived: Connection) 
     assert (row.diverged, row.equal) == (0, row.decisions)
 
 
+def test_bars_before_the_beginning_of_the_session_are_not_missed(lived: Connection) -> None:
+    begins_at = START + SPAN / 2
+    lived.execute("delete from decisions where ts < %s", (begins_at,))
+    lived.execute("update sessions set begins_at = %s", (begins_at,))
+    row = compared(lived)
+    assert row.missed == 0
+    assert row.replayed == row.decisions == DECISIONS // 2
+
+
 def test_decision_made_late_is_classified_as_late(lived: Connection) -> None:
     """What was decided hours after the close is refused for its age; asked again as of then it is the same."""
     ts, instrument_id, _ = first_signal(lived)

@@ -281,7 +281,7 @@ def test_sessions_are_served_side_by_side_and_one_that_fails_stops_no_other(
     trader: Trader, venue: Venue, settings: Settings
 ) -> None:
     tick(trader, venue, 2)
-    second = create_session(trader.connection, settings, "second", start=True)
+    second = create_session(trader.connection, settings, "second", start_at=trader.started_at)
     tick(trader, venue, 10)
     assert [desk.session.name for desk in trader.desks] == ["paper", "second"]
 

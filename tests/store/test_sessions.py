@@ -1,13 +1,25 @@
 """Trading sessions in a real database: which are served, and how they change."""
 
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from trading_world import BTC, T0
 
-from trading_pipelines.application.sessions import live_sessions, new_session, paper_session, start_replay
+from trading_pipelines.application.emission import pending_bars
+from trading_pipelines.application.features import current_feature_set
+from trading_pipelines.application.sessions import (
+    create_session,
+    find_session,
+    live_sessions,
+    new_session,
+    paper_session,
+    pause_session,
+    start_replay,
+    start_session,
+)
 from trading_pipelines.domain.execution.session import SessionMode, SessionStatus
 from trading_pipelines.settings import Settings, load_settings
 from trading_pipelines.store.connection import Connection
@@ -47,3 +59,39 @@ def test_served_session_of_the_settings_has_their_current_rules(connection: Conn
     paper_session(connection, settings)
     stricter = settings.model_copy(update={"risk": settings.risk.model_copy(update={"max_open_positions": 2})})
     assert live_sessions(connection, stricter)[0].limits.max_open_positions == 2
+
+
+BAR = timedelta(minutes=15)
+
+
+def test_session_begins_when_it_is_created_running_or_started_for_the_first_time(
+    connection: Connection, settings: Settings
+) -> None:
+    assert paper_session(connection, settings, T0).begins_at == T0
+    assert paper_session(connection, settings, T0 + BAR).begins_at == T0
+    assert create_session(connection, settings, "at once", start_at=T0).begins_at == T0
+    waiting = create_session(connection, settings, "later")
+    assert waiting.begins_at is None
+    start_session(connection, waiting, T0 + BAR)
+    pause_session(connection, waiting)
+    start_session(connection, waiting, T0 + 2 * BAR)
+    assert find_session(connection, "later").begins_at == T0 + BAR
+    start_replay(connection, new_session(connection, settings, "replayed", SessionMode.REPLAY), T0)
+    assert find_session(connection, "replayed").begins_at == T0
+
+
+def test_bars_that_closed_before_the_session_began_wait_for_no_decision(
+    connection: Connection, settings: Settings
+) -> None:
+    instrument_id = instruments.by_symbol(connection, "bybit")["BTCUSDT"].instrument_id
+    for number in range(8):
+        ts = T0 + number * BAR
+        connection.execute(
+            "insert into features_15m values (%s, %s, %s, %s, '{}')",
+            (instrument_id, current_feature_set(connection), ts, ts + BAR),
+        )
+    now = T0 + 8 * BAR
+    unlimited = paper_session(connection, settings)
+    assert pending_bars(connection, unlimited, now) == [T0 + number * BAR for number in range(8)]
+    begun = replace(unlimited, begins_at=T0 + 6 * BAR)
+    assert pending_bars(connection, begun, now) == [T0 + 6 * BAR, T0 + 7 * BAR]

@@ -70,7 +70,7 @@ def first_fill(
     else:
         fill.train()
         fill.replay()
-    paper_session(connection, settings)
+    paper_session(connection, settings, source.now())
     return fill.report
 
 

@@ -163,6 +163,9 @@ class _History:
             ((key, row) for key, row in known if row is not None),
             key=lambda item: (item[0][0], item[1].precedence, item[0][1]),
         )
+        begins_at = self.session.begins_at
+        if begins_at is not None:
+            ordered = [item for item in ordered if item[0][0] + delta > begins_at]
         found = dict[_Key, DecisionRecord]()
         if not ordered:
             return found

@@ -55,9 +55,13 @@ class EmissionReport:
 
 
 def pending_bars(connection: psycopg.Connection[Any], session: TradingSession, as_of: datetime) -> list[datetime]:
-    """Open times of bars that could still give a valid signal and are not decided yet, ascending."""
+    """Open times of bars that could still give a valid signal and are not decided yet, ascending.
+
+    Bars that had closed when the session began are none of its business, as they are none of a backtest's that begins
+    then.
+    """
     stored = instrument_store.by_symbol(connection, session.exchange)
-    validity = timedelta(minutes=session.policy.validity_minutes)
+    oldest = as_of - timedelta(minutes=session.policy.validity_minutes)
     return signal_store.pending_bars(
         connection,
         session.session_id,
@@ -65,7 +69,7 @@ def pending_bars(connection: psycopg.Connection[Any], session: TradingSession, a
         session.timeframe,
         session.strategies,
         current_feature_set(connection),
-        as_of - validity,
+        oldest if session.begins_at is None else max(oldest, session.begins_at),
         as_of,
     )
 

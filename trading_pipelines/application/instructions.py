@@ -120,7 +120,7 @@ def _change_session(
 ) -> Outcome:
     match instruction.arguments["action"]:
         case "start":
-            text = start_session(connection, desk.session)
+            text = start_session(connection, desk.session, as_of)
         case "pause":
             text = pause_session(connection, desk.session)
         case "stop":

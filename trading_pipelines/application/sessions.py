@@ -17,8 +17,10 @@ from trading_pipelines.store.repositories import instruments, sessions
 from trading_pipelines.store.transaction import committed
 
 
-def paper_session(connection: psycopg.Connection[Any], settings: Settings) -> TradingSession:
-    """Return the paper session that the settings name; create it at the first call.
+def paper_session(
+    connection: psycopg.Connection[Any], settings: Settings, now: datetime | None = None
+) -> TradingSession:
+    """Return the paper session that the settings name; create it at the first call, which begins it at `now`.
 
     Changed thresholds and limits are taken over. Another exchange, timeframe or capital would make the
     session's history meaningless and asks for another name.
@@ -31,7 +33,7 @@ def paper_session(connection: psycopg.Connection[Any], settings: Settings) -> Tr
     wanted = new_session(connection, settings, settings.session.name, SessionMode.PAPER)
     existing = sessions.find(connection, wanted.name)
     if existing is None:
-        sessions.insert(connection, wanted, clock=None)
+        sessions.insert(connection, replace(wanted, begins_at=now), clock=None)
         connection.commit()
         return sessions.find(connection, wanted.name) or wanted
     for what in ("mode", "exchange", "timeframe", "start_capital"):
@@ -40,20 +42,22 @@ def paper_session(connection: psycopg.Connection[Any], settings: Settings) -> Tr
                 f"session {existing.name!r} was created with {what} {getattr(existing, what)}, not "
                 f"{getattr(wanted, what)}: choose another TRADING_SESSION__NAME"
             )
-    current = replace(wanted, session_id=existing.session_id, status=existing.status)
+    current = replace(wanted, session_id=existing.session_id, status=existing.status, begins_at=existing.begins_at)
     if current != existing:
         sessions.update_rules(connection, current)
         connection.commit()
     return current
 
 
-def live_sessions(connection: psycopg.Connection[Any], settings: Settings) -> list[TradingSession]:
+def live_sessions(
+    connection: psycopg.Connection[Any], settings: Settings, now: datetime | None = None
+) -> list[TradingSession]:
     """Every paper session to be served, the one that the settings name first; it is created at the first call.
 
     Stopped sessions need nobody any more. Those of another exchange than the settings' wait for a service that
     has its prices.
     """
-    default = paper_session(connection, settings)
+    default = paper_session(connection, settings, now)
     served = [
         session
         for session in sessions.of_mode(connection, SessionMode.PAPER)
@@ -79,9 +83,14 @@ def find_session(connection: psycopg.Connection[Any], name: str) -> TradingSessi
 
 
 def create_session(
-    connection: psycopg.Connection[Any], settings: Settings, name: str, *, start: bool = False, **changes: Any
+    connection: psycopg.Connection[Any],
+    settings: Settings,
+    name: str,
+    *,
+    start_at: datetime | None = None,
+    **changes: Any,
 ) -> TradingSession:
-    """Create a paper session with an account of its own; it is paused until it is started.
+    """Create a paper session with an account of its own; without `start_at` it is paused until it is started.
 
     `changes` replace what the settings say, for example ``strategies=("ema_cross",)``; the rules of a session stay as
     they were when it was created.
@@ -91,8 +100,8 @@ def create_session(
     UserError
         The name is taken, a strategy cannot be built, or a symbol is not stored.
     """
-    status = SessionStatus.RUNNING if start else SessionStatus.PAUSED
-    session = new_session(connection, settings, name, SessionMode.PAPER, status=status, **changes)
+    status = SessionStatus.PAUSED if start_at is None else SessionStatus.RUNNING
+    session = new_session(connection, settings, name, SessionMode.PAPER, status=status, begins_at=start_at, **changes)
     session_strategies(session)
     stored = instruments.by_symbol(connection, session.exchange)
     if unknown := [symbol for symbol in session.symbols if symbol not in stored]:
@@ -107,9 +116,10 @@ def create_session(
     return session
 
 
-def start_session(connection: psycopg.Connection[Any], session: TradingSession) -> str:
-    """Let a session open positions; what became of it, in words."""
+def start_session(connection: psycopg.Connection[Any], session: TradingSession, as_of: datetime) -> str:
+    """Let a session open positions; what became of it, in words. The first start is its beginning."""
     sessions.withdraw_stop(connection, session.session_id)
+    sessions.begin(connection, session.session_id, as_of)
     return _change_status(connection, session, SessionStatus.RUNNING, "running")
 
 
@@ -174,7 +184,7 @@ def start_replay(connection: psycopg.Connection[Any], session: TradingSession, c
         raise UserError(f"session {session.name!r} is a {existing.mode} session: choose another name for the replay")
     if existing is not None:
         sessions.delete(connection, existing.session_id)
-    sessions.insert(connection, session, clock=clock)
+    sessions.insert(connection, replace(session, begins_at=clock), clock=clock)
     connection.commit()
 
 

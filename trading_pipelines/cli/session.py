@@ -63,7 +63,7 @@ def create(
     if capital is not None:
         changes["start_capital"] = Decimal(repr(capital))
     with _connected(settings) as connection:
-        session = create_session(connection, settings, name, start=start, **changes)
+        session = create_session(connection, settings, name, start_at=datetime.now(UTC) if start else None, **changes)
     if as_json:
         print_json({"session": _described(session)})
     else:
@@ -140,7 +140,7 @@ def start(name: Name, as_json: Json = False) -> None:
     from trading_pipelines.application.sessions import start_session
 
     with _connected(prepare()) as connection:
-        outcome = start_session(connection, _find(connection, name))
+        outcome = start_session(connection, _find(connection, name), datetime.now(UTC))
     _say(name, outcome, as_json)
 
 

@@ -6,7 +6,7 @@ done (the stage that asks) and which sessions there are (`application.sessions`)
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -44,7 +44,7 @@ def for_each_session(
     from trading_pipelines.application.sessions import live_sessions
 
     outcomes = Outcomes[_Result]()
-    for session in live_sessions(connection, settings()):
+    for session in live_sessions(connection, settings(), datetime.now(UTC)):
         try:
             outcomes.done[session.name] = work(session)
         except Exception as error:
@@ -60,5 +60,7 @@ def waiting_work(
     """Names of the live sessions in which something waits, joined, and when it came up, ascending."""
     from trading_pipelines.application.sessions import live_sessions
 
-    waiting = {session.name: list(pending(session)) for session in live_sessions(connection, settings())}
+    waiting = {
+        session.name: list(pending(session)) for session in live_sessions(connection, settings(), datetime.now(UTC))
+    }
     return "+".join(name for name, found in waiting.items() if found), sorted(chain.from_iterable(waiting.values()))

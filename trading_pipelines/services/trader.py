@@ -63,7 +63,7 @@ class Trader:
 
     def __post_init__(self) -> None:
         self.market = Market(self.connection, self.settings, self.source)
-        self._look_for_sessions()
+        self._look_for_sessions(self.started_at)
 
     def tick(self, now: datetime) -> None:
         """Do everything that is due at `now`, for each session apart: what fails for one is done for the others.
@@ -73,7 +73,7 @@ class Trader:
         self._problem = None
         with self._outages_noted():
             if self._next_look is None or now >= self._next_look:
-                self._look_for_sessions()
+                self._look_for_sessions(now)
                 self._next_look = now + timedelta(seconds=self.settings.trader.reconcile_seconds)
         for desk in self.desks:
             desk.problem = None
@@ -93,9 +93,9 @@ class Trader:
         self._report(closed)
         self._beat(now)
 
-    def _look_for_sessions(self) -> None:
+    def _look_for_sessions(self, now: datetime) -> None:
         """Serve the sessions that there are now, under the rules that they have now."""
-        sessions = live_sessions(self.connection, self.settings)
+        sessions = live_sessions(self.connection, self.settings, now)
         self.market.watch({symbol for session in sessions for symbol in session.symbols})
         known = {desk.session.session_id: desk for desk in self.desks}
         for session in sessions:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
@@ -50,6 +51,8 @@ class TradingSession:
         Sides that may be opened.
     venue : VenueParams
         How the simulated exchange treats its orders.
+    begins_at : datetime or None
+        The first bar that is decided closes after this; None for no limit.
     """
 
     session_id: UUID
@@ -67,3 +70,4 @@ class TradingSession:
     direction: Direction = Direction.BOTH
     venue: VenueParams = field(default_factory=VenueParams)
     status: SessionStatus = SessionStatus.RUNNING
+    begins_at: datetime | None = None

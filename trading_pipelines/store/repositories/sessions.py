@@ -14,7 +14,10 @@ from trading_pipelines.domain.execution.venue import VenueParams
 from trading_pipelines.domain.risk.limits import RiskLimits
 from trading_pipelines.domain.signals.policy import Direction, SignalPolicy
 
-_COLUMNS = "session_id, name, mode, status, exchange, symbols, timeframe, strategies, direction, start_capital, config"
+_COLUMNS = (
+    "session_id, name, mode, status, exchange, symbols, timeframe, strategies, direction, start_capital, begins_at, "
+    "config"
+)
 
 
 def insert(
@@ -23,7 +26,7 @@ def insert(
     """Store a new session; `psycopg.errors.UniqueViolation` when the name is taken."""
     connection.execute(
         f"insert into sessions ({_COLUMNS}, clock, purpose) "
-        "values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        "values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
         (
             session.session_id,
             session.name,
@@ -35,6 +38,7 @@ def insert(
             list(session.strategies),
             session.direction,
             session.start_capital,
+            session.begins_at,
             Jsonb(_rules(session)),
             clock,
             purpose,
@@ -110,6 +114,13 @@ def set_status(connection: psycopg.Connection[Any], session_id: UUID, status: Se
     )
 
 
+def begin(connection: psycopg.Connection[Any], session_id: UUID, at: datetime) -> None:
+    """Note when a session was started for the first time; the first note stays."""
+    connection.execute(
+        "update sessions set begins_at = coalesce(begins_at, %s) where session_id = %s", (at, session_id)
+    )
+
+
 def set_clock(connection: psycopg.Connection[Any], session_id: UUID, clock: datetime) -> None:
     """Note the as-of time that a replay has reached."""
     connection.execute("update sessions set clock = %s where session_id = %s", (clock, session_id))
@@ -152,4 +163,5 @@ def _session(row: dict[str, Any]) -> TradingSession:
         strategy_params=row["config"].get("strategy_params", {}),
         direction=Direction(row["direction"]),
         status=SessionStatus(row["status"]),
+        begins_at=row["begins_at"],
     )
