@@ -11,7 +11,7 @@ from datetime import date
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -25,6 +25,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableValueError
 
+from trading_pipelines.domain.alternative.texts import TextLimits
 from trading_pipelines.domain.engine.params import ExecutionParams
 from trading_pipelines.domain.execution.venue import VenueParams
 from trading_pipelines.domain.market.timeframe import Timeframe
@@ -114,6 +115,35 @@ class TraderSettings(BaseModel):
     """Pause between two log lines that say nothing but that the service is alive."""
 
 
+class CollectorSettings(BaseModel):
+    """Quotes and trades over the exchange's sockets."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    enabled: bool = True
+    """Whether `trading up` runs the collector, where the source has a stream."""
+    top_n: int = Field(default=20, ge=1, le=200)
+    """Symbols by turnover of the last 24 hours that are collected beside the traded ones."""
+    streams: tuple[Literal["tickers", "trades"], ...] = Field(default=("tickers", "trades"), min_length=1)
+    flush_seconds: float = Field(default=1.0, gt=0)
+    """Pause between two writes of what has arrived."""
+    heartbeat_seconds: float = Field(default=300.0, gt=0)
+    """Pause between two log lines with the counters."""
+    first_backoff_seconds: float = Field(default=5.0, gt=0)
+    """Pause before a connection that has ended is made again; it doubles while nothing arrives."""
+    max_backoff_seconds: float = Field(default=60.0, gt=0)
+    stall_seconds: float = Field(default=30.0, gt=0)
+    """A connection on which nothing has arrived for so long is given up."""
+    universe_seconds: float = Field(default=3600.0, gt=0)
+    """Pause between two choices of the symbols."""
+    fresh_seconds: float = Field(default=3.0, ge=0)
+    """Age up to which the fast service takes a streamed quote instead of asking for one."""
+    keep_days: int = Field(default=30, ge=1)
+    """How long the sums of trades per minute are kept."""
+    base_url: str | None = None
+    """Replaces scheme and host of the exchange's socket address, for tests and proxies."""
+
+
 class OrchestrationSettings(BaseModel):
     """How Dagster runs the platform."""
 
@@ -154,6 +184,95 @@ class BacktestSettings(BaseModel):
     """Draws the combinations of a space that is too large to be tried whole."""
     overfitting_blocks: int = Field(default=16, ge=2, le=20, multiple_of=2)
     """Blocks of time of the cross-validation that estimates the probability of overfitting."""
+
+
+class OutsideSource(BaseModel):
+    """One source of alternative data: whether it is asked, where and how often."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    enabled: bool = True
+    base_url: str = Field(default="", pattern="^(https://.*|http://127\\.0\\.0\\.1[:/].*)?$")
+    """Replaces the service's address, for a proxy of one's own; https, or 127.0.0.1."""
+    interval_seconds: float = Field(default=1.0, ge=0)
+    """Between two requests of all processes of this machine."""
+    cache_seconds: float = Field(default=60.0, ge=0)
+    """For how long an answer is given again without asking."""
+
+
+class FearGreedSettings(OutsideSource):
+    """The Fear & Greed index of alternative.me; needs no key."""
+
+    base_url: str = "https://api.alternative.me"
+
+
+class CoinGeckoSettings(OutsideSource):
+    """CoinGecko; works without a key at a slow pace."""
+
+    base_url: str = "https://api.coingecko.com/api/v3"
+    interval_seconds: float = Field(default=6.0, ge=0)
+    api_key: SecretStr | None = None
+    """Of the demo plan."""
+    community_coins: int = Field(default=5, ge=0, le=50)
+    """Coins whose page with community figures is read; each costs a request."""
+
+
+class LunarCrushSettings(OutsideSource):
+    """LunarCrush; not asked without a key."""
+
+    base_url: str = "https://lunarcrush.com/api4"
+    interval_seconds: float = Field(default=6.0, ge=0)
+    api_key: SecretStr | None = None
+
+
+class RssSettings(OutsideSource):
+    """News feeds by name; each is a source of its own."""
+
+    feeds: dict[str, str] = {
+        "coindesk": "https://www.coindesk.com/arc/outboundfeeds/rss/",
+        "cointelegraph": "https://cointelegraph.com/rss",
+        "decrypt": "https://decrypt.co/feed",
+    }
+
+
+class RedditSettings(OutsideSource):
+    """Reddit; not asked without an application of one's own (reddit.com/prefs/apps, type script)."""
+
+    base_url: str = "https://oauth.reddit.com"
+    login_url: str = "https://www.reddit.com"
+    client_id: SecretStr | None = None
+    client_secret: SecretStr | None = None
+    user_agent: str = Field(default="trading-pipelines by an unnamed user", min_length=7, max_length=200)
+    subreddits: tuple[str, ...] = ("cryptocurrency", "bitcoin")
+    posts: int = Field(default=100, ge=1, le=1000)
+    """Newest posts of each subreddit that are read."""
+
+
+class DerivativesSettings(OutsideSource):
+    """How the crowd is positioned, from the public figures of two exchanges; needs no key."""
+
+    base_url: str = "https://api.bybit.com"
+    binance_url: str = "https://fapi.binance.com"
+    interval_seconds: float = Field(default=0.2, ge=0)
+
+
+class AlternativeSettings(BaseModel):
+    """Sources besides prices; those of the simulated market need neither keys nor network."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    coins: tuple[str, ...] = ()
+    """Base currencies to ask about; empty means those of the traded symbols."""
+    timeout_seconds: float = Field(default=10.0, gt=0)
+    max_bytes: int = Field(default=8_000_000, gt=0)
+    """Longest answer that is read."""
+    texts: TextLimits = TextLimits()
+    fear_greed: FearGreedSettings = FearGreedSettings()
+    coingecko: CoinGeckoSettings = CoinGeckoSettings()
+    lunarcrush: LunarCrushSettings = LunarCrushSettings()
+    rss: RssSettings = RssSettings()
+    reddit: RedditSettings = RedditSettings()
+    derivatives: DerivativesSettings = DerivativesSettings()
 
 
 class Settings(BaseSettings):
@@ -197,7 +316,9 @@ class Settings(BaseSettings):
     session: SessionSettings = SessionSettings()
     fill: FillSettings = FillSettings()
     trader: TraderSettings = TraderSettings()
+    collector: CollectorSettings = CollectorSettings()
     backtest: BacktestSettings = BacktestSettings()
+    alternative: AlternativeSettings = AlternativeSettings()
     orchestration: OrchestrationSettings = OrchestrationSettings()
     ports: Ports = Ports()
 

@@ -37,7 +37,8 @@ class Delivery(Generic[Item]):
     refused : tuple of Refused
         What is not.
     unchanged : bool
-        The source said that nothing is new (HTTP 304); `items` is empty then.
+        The source said that nothing is new (HTTP 304); `items` are those of its answer before, in case they were not
+        stored then.
     """
 
     items: tuple[Item, ...] = ()
