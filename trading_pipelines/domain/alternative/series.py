@@ -4,6 +4,7 @@ Belongs here: what a series means. Does not belong here: who delivers it (`adapt
 it (`domain.scoring`, `domain.features`).
 """
 
+import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -95,3 +96,8 @@ _ALL = (
     ),
 )
 SERIES = {series.name: series for series in _ALL}
+
+
+def coin_of(base: str) -> str:
+    """The coin behind the base currency of a contract, which may be a lot of many, such as 1000PEPE."""
+    return re.sub(r"^10+(?=[A-Z])", "", base)

@@ -164,8 +164,8 @@ def momentum(close: Floats) -> Floats:
 def observed(series: Input, known_at: Integers, ts: Integers, values: Floats) -> Known:
     """Stored observations of one input as they became known.
 
-    A mapping that looks back reads every value as first published, in the order of the time it speaks of; a value
-    counts when it and all before it were known. Of the other inputs every version is read: the newest one holds.
+    A mapping that looks back reads every value as first published, and none that became known after one of a later
+    time. Of the other inputs every version is read: the newest one holds.
 
     Parameters
     ----------
@@ -173,15 +173,13 @@ def observed(series: Input, known_at: Integers, ts: Integers, values: Floats) ->
         Versions in any order.
     """
     assert series.mapping is not None  # what is made from candles is not observed
-    if not series.history:
-        order = np.lexsort((ts, known_at))
-        known_at, ts, values = known_at[order], ts[order], values[order]
-        return Known(known_at, ts, values, series.mapping(ts, values))
-    order = np.lexsort((known_at, ts))
+    order = np.lexsort((ts, known_at))
     known_at, ts, values = known_at[order], ts[order], values[order]
-    first = np.diff(ts, prepend=np.iinfo(np.int64).min) != 0
-    known_at, ts, values = known_at[first], ts[first], values[first]
-    return Known(np.maximum.accumulate(known_at), ts, values, series.mapping(ts, values))
+    if series.history and len(ts):
+        # What an earlier moment saw must not depend on what came late.
+        newer = ts > np.concatenate((ts[:1] - 1, np.maximum.accumulate(ts)[:-1]))
+        known_at, ts, values = known_at[newer], ts[newer], values[newer]
+    return Known(known_at, ts, values, series.mapping(ts, values))
 
 
 def join(known: Known, at: Integers, max_age: timedelta) -> tuple[Floats, Floats, Floats]:

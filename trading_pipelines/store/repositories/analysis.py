@@ -8,11 +8,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import numpy as np
 import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from trading_pipelines.store.copy import Array, PgType, read_columns
+
 Row = Mapping[str, Any]
+_CHARTS = {
+    "instrument_id": PgType.INT4,
+    "ts": PgType.TIMESTAMPTZ,
+    "available_at": PgType.TIMESTAMPTZ,
+    **dict.fromkeys(("trend_4h", "trend_1d", "setup_15m", "setup_1h"), PgType.FLOAT8),
+}
 _KEYS = {
     "technical_signals": ("instrument_id", "ts"),
     "screener_rankings": ("instrument_id", "ts"),
@@ -103,3 +112,21 @@ def _replace(
 
 def _list(names: Sequence[str], table: str | None = None) -> sql.Composed:
     return sql.SQL(", ").join(sql.Identifier(name) if table is None else sql.Identifier(table, name) for name in names)
+
+
+def read_charts(
+    connection: psycopg.Connection[Any], ids: Sequence[int], start: datetime, end: datetime
+) -> dict[int, dict[str, Array]]:
+    """What the charts of these instruments said at the closes of the bars of [start, end), as arrays by instrument."""
+    query = """
+        select instrument_id, ts, available_at, trend_4h, trend_1d, setup_15m, setup_1h from technical_signals
+        where instrument_id = any(%(ids)s) and ts >= %(start)s and ts < %(end)s order by instrument_id, ts
+    """
+    with connection.cursor() as cursor:
+        columns = read_columns(cursor, query, {"ids": list(ids), "start": start, "end": end}, _CHARTS)
+    owner = columns.pop("instrument_id")
+    found: dict[int, dict[str, Array]] = {}
+    for instrument_id in ids:
+        first, last = np.searchsorted(owner, [instrument_id, instrument_id + 1])
+        found[instrument_id] = {name: values[first:last] for name, values in columns.items()}
+    return found

@@ -1,5 +1,6 @@
 """Funding rates that were settled."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -8,7 +9,9 @@ import pandas as pd
 import psycopg
 
 from trading_pipelines.store.connection import read_frame
-from trading_pipelines.store.copy import PgType, UpsertCount, upsert
+from trading_pipelines.store.copy import Array, PgType, UpsertCount, read_columns, upsert
+
+_ORDER = ("instrument_id", "ts", "available_at", "rate")
 
 _TYPES = {
     "instrument_id": PgType.INT4,
@@ -37,3 +40,23 @@ def read_rates(connection: psycopg.Connection[Any], instrument_id: int, start: d
         where instrument_id = %(id)s and ts >= %(start)s and ts < %(end)s order by ts
     """
     return read_frame(connection, statement, {"id": instrument_id, "start": start, "end": end})
+
+
+def read_many(
+    connection: psycopg.Connection[Any], instrument_ids: Sequence[int], start: datetime, until: datetime
+) -> dict[int, dict[str, Array]]:
+    """Rates settled from `start` on and known by `until`, ascending: ts, available_at and rate by instrument."""
+    query = """
+        select instrument_id, ts, available_at, rate from funding_rates
+        where instrument_id = any(%(ids)s) and ts >= %(start)s and available_at <= %(until)s
+        order by instrument_id, ts
+    """
+    arguments = {"ids": list(instrument_ids), "start": start, "until": until}
+    with connection.cursor() as cursor:
+        columns = read_columns(cursor, query, arguments, {name: _TYPES[name] for name in _ORDER})
+    owner = columns.pop("instrument_id")
+    found: dict[int, dict[str, Array]] = {}
+    for instrument_id in instrument_ids:
+        first, last = np.searchsorted(owner, [instrument_id, instrument_id + 1])
+        found[instrument_id] = {name: values[first:last] for name, values in columns.items()}
+    return found

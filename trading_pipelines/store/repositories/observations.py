@@ -1,14 +1,26 @@
 """Dated numbers besides prices, with every version of a revised one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import psycopg
+from psycopg import sql
 
 from trading_pipelines.domain.alternative.series import SIMULATED, Observation
 from trading_pipelines.store.connection import read_frame
+from trading_pipelines.store.copy import Array, PgType, read_columns
+
+_SERIES_TYPES = {
+    "series": PgType.INT4,
+    "coin": PgType.INT4,
+    "ts": PgType.TIMESTAMPTZ,
+    "available_at": PgType.TIMESTAMPTZ,
+    "value": PgType.FLOAT8,
+}
 
 _INSERT = """
 insert into observations (series, coin, source, ts, available_at, value)
@@ -70,3 +82,59 @@ def read_known(
         "simulated": simulated,
     }
     return read_frame(connection, statement, arguments)
+
+
+def read_series(
+    connection: psycopg.Connection[Any],
+    since: Mapping[str, datetime],
+    coins: Sequence[str],
+    until: datetime,
+    *,
+    simulated: bool,
+) -> dict[tuple[str, str], dict[str, Array]]:
+    """Versions of several series that became known from `since` on, by `until` at the latest, as arrays.
+
+    Parameters
+    ----------
+    since : mapping of datetime
+        By series.
+
+    Returns
+    -------
+    dict of dict
+        By series and coin: ts, available_at, value, ascending in `available_at`; what has no rows is left out.
+    """
+    statement = sql.SQL("""
+        select wanted.n::int as series, owner.n::int as coin, known.ts, known.available_at, known.value
+        from unnest(%(series)s::text[], %(since)s::timestamptz[]) with ordinality as wanted (name, since, n)
+        cross join unnest(%(coins)s::text[]) with ordinality as owner (name, n)
+        cross join lateral (
+            select ts, available_at, value from observations
+            where series = wanted.name and coin = owner.name and source {same} %(simulated)s
+              and available_at >= wanted.since and available_at <= %(until)s
+        ) known
+        order by 1, 2, known.available_at, known.ts
+    """).format(same=sql.SQL("=" if simulated else "<>"))
+    arguments = {
+        "series": list(since),
+        "since": list(since.values()),
+        "coins": list(coins),
+        "until": until,
+        "simulated": SIMULATED,
+    }
+    with connection.cursor() as cursor:
+        found = read_columns(cursor, statement.as_string(connection), arguments, _SERIES_TYPES)
+    owners = [(name, coin) for name in since for coin in coins]
+    owner = (found.pop("series") - 1).astype(np.int64) * len(coins) + found.pop("coin") - 1
+    edges = np.flatnonzero(np.diff(owner, prepend=-1, append=len(owners)))
+    return {owners[owner[a]]: {name: v[a:b] for name, v in found.items()} for a, b in pairwise(edges.tolist())}
+
+
+def any_known(connection: psycopg.Connection[Any], start: datetime, end: datetime, *, simulated: bool) -> bool:
+    """Whether anything that belongs to that market became known in [start, end)."""
+    row = connection.execute(
+        "select exists (select from observations "
+        "where (source = %s) = %s and available_at >= %s and available_at < %s)",
+        (SIMULATED, simulated, start, end),
+    ).fetchone()
+    return bool(row and row[0])
