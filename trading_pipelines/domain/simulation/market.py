@@ -16,28 +16,24 @@ hour to a week, so it clusters over all of these; symbols follow the market fact
 """
 
 import math
-import zlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from trading_pipelines.domain.market.candles import CANDLE_COLUMNS
 from trading_pipelines.domain.market.instrument import Instrument, MarketKind, split_symbol
 from trading_pipelines.domain.market.ticker import Ticker
 from trading_pipelines.domain.market.timeframe import EPOCH, Timeframe
+from trading_pipelines.domain.simulation.noise import Floats, Integers, normal, stream, uniform
 from trading_pipelines.domain.simulation.spec import PriceProcess, SimulatedMarketSpec
 
 EXCHANGE = "simulated"
 GRID = Timeframe.M5
 """The timeframe that is simulated; longer candles are its aggregates."""
-
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
 
 _BLOCK_DAYS = 16
 _BLOCK = _BLOCK_DAYS * 1440 // GRID.minutes
@@ -87,7 +83,7 @@ def profile_of(symbol: str) -> _Profile:
     """The symbol's character; one that is not in the table gets one that follows from its name."""
     if symbol in _PROFILES:
         return _PROFILES[symbol]
-    price_u, noise_u, beta_u = _uniform(_stream(0, f"{symbol}/profile"), np.arange(3))
+    price_u, noise_u, beta_u = uniform(stream(0, f"{symbol}/profile"), np.arange(3))
     price = float(10 ** (3 * price_u - 1.5))
     digits = math.floor(math.log10(price))
     return _Profile(
@@ -132,7 +128,7 @@ class SimulatedMarket:
         close = _bars(self.spec, symbol, first * interval - _DAY - 1, int(first + len(settlements)) * interval)[3]
         offset = np.arange(len(settlements)) * interval
         day_return = close[offset + _DAY] / close[offset] - 1
-        noise = _normal(_stream(self.spec.seed, f"{symbol}/funding"), settlements)
+        noise = normal(stream(self.spec.seed, f"{symbol}/funding"), settlements)
         rate = np.clip(1e-4 + 4e-3 * day_return + 3e-5 * noise, -3e-3, 3e-3).round(8)
         ts = pd.to_datetime(settlements * 8 * 3600, unit="s", utc=True).as_unit("us")
         return pd.DataFrame({"ts": ts, "rate": rate})
@@ -159,7 +155,7 @@ class SimulatedMarket:
     def _price_within(self, symbol: str, bar: int, within: float, candle: Floats) -> float:
         """Walk from the open over both extremes to the close; a falling bar meets its high first."""
         opened, high, low, close = (float(v) for v in candle[:4])
-        times = np.sort(_uniform(_stream(self.spec.seed, f"{symbol}/path"), np.array([2 * bar, 2 * bar + 1])))
+        times = np.sort(uniform(stream(self.spec.seed, f"{symbol}/path"), np.array([2 * bar, 2 * bar + 1])))
         extremes = (low, high) if close >= opened else (high, low)
         path = np.interp(within, (0.0, 0.1 + 0.8 * times[0], 0.1 + 0.8 * times[1], 1.0), (opened, *extremes, close))
         return _round(float(path), symbol)
@@ -227,16 +223,16 @@ def _market_returns(seed: int, process: PriceProcess, block: int, lagged: bool) 
     bars = np.arange(block * _BLOCK - len(_LAG) + 1, (block + 1) * _BLOCK)
     noise = _MARKET_NOISE * _volatility(seed, process, "market", bars)
     trend = process.market_trend_strength * _trend(seed, process, "market", bars)
-    returns = noise * (_normal(_stream(seed, "market/noise"), bars) + trend)
+    returns = noise * (normal(stream(seed, "market/noise"), bars) + trend)
     shape = _LAG if lagged else np.eye(1, len(_LAG))[0]
     return np.convolve(returns, shape, mode="valid"), noise[len(_LAG) - 1 :]
 
 
 def _own_returns(seed: int, process: PriceProcess, symbol: str, bars: Integers, noise: Floats) -> Floats:
-    jumps = _uniform(_stream(seed, f"{symbol}/jump"), bars) < process.jumps_per_day / _DAY
-    sizes = process.jump_size * _normal(_stream(seed, f"{symbol}/jump size"), bars)
+    jumps = uniform(stream(seed, f"{symbol}/jump"), bars) < process.jumps_per_day / _DAY
+    sizes = process.jump_size * normal(stream(seed, f"{symbol}/jump size"), bars)
     trend = process.trend_strength * _trend(seed, process, symbol, bars)
-    return noise * (_normal(_stream(seed, f"{symbol}/noise"), bars) + trend + np.where(jumps, sizes, 0.0))
+    return noise * (normal(stream(seed, f"{symbol}/noise"), bars) + trend + np.where(jumps, sizes, 0.0))
 
 
 def _level(seed: int, process: PriceProcess, profile: _Profile, block: int) -> float:
@@ -247,8 +243,8 @@ def _level(seed: int, process: PriceProcess, profile: _Profile, block: int) -> f
     ages = np.arange(64)
     weights = (1 - process.level_reversion) ** ages
     market, own = math.sqrt(_BLOCK) * _MARKET_NOISE, math.sqrt(_BLOCK) * profile.noise
-    market_shocks = _normal(_stream(seed, "market/level"), block - ages)
-    own_shocks = _normal(_stream(seed, f"{profile.symbol}/level"), block - ages)
+    market_shocks = normal(stream(seed, "market/level"), block - ages)
+    own_shocks = normal(stream(seed, f"{profile.symbol}/level"), block - ages)
     return math.log(profile.price) + float(weights @ (profile.beta * market * market_shocks + own * own_shocks))
 
 
@@ -257,9 +253,9 @@ def _trend(seed: int, process: PriceProcess, name: str, bars: Integers) -> Float
     hours = bars * GRID.minutes // 60
     memory = math.ceil(30 * process.trend_hours)
     grid = np.arange(int(hours[0]) - memory, int(hours[-1]) + 1)
-    renewed = _uniform(_stream(seed, f"{name}/renewal"), grid) < 1 / process.trend_hours
+    renewed = uniform(stream(seed, f"{name}/renewal"), grid) < 1 / process.trend_hours
     drawn_at = np.maximum.accumulate(np.where(renewed, grid, grid[0]))
-    draw = _uniform(_stream(seed, f"{name}/trend"), drawn_at)
+    draw = uniform(stream(seed, f"{name}/trend"), drawn_at)
     edge = process.range_share
     direction = np.where(draw < edge, 0.0, np.where(draw < (1 + edge) / 2, 1.0, -1.0))
     return direction[hours - grid[0]]
@@ -269,7 +265,7 @@ def _volatility(seed: int, process: PriceProcess, name: str, bars: Integers) -> 
     """Multiplier of the noise with mean square one, before the daily rhythm (quiet at 04 UTC)."""
     log_volatility = np.zeros(len(bars))
     for scale in _VOLATILITY_SCALES:
-        log_volatility += _smooth_noise(_stream(seed, f"{name}/volatility/{scale}"), bars, scale)
+        log_volatility += _smooth_noise(stream(seed, f"{name}/volatility/{scale}"), bars, scale)
     log_volatility *= process.volatility_spread / math.sqrt(len(_VOLATILITY_SCALES))
     rhythm = -0.15 * np.cos(2 * math.pi * (bars % _DAY / _DAY - 4 / 24))
     return np.exp(log_volatility - process.volatility_spread**2 + rhythm)
@@ -278,7 +274,7 @@ def _volatility(seed: int, process: PriceProcess, name: str, bars: Integers) -> 
 def _smooth_noise(stream: np.uint64, bars: Integers, scale: int) -> Floats:
     """Unit-variance noise that changes over `scale` bars: neighbouring knots blended by cos and sin."""
     knots = np.arange(int(bars[0]) // scale, int(bars[-1]) // scale + 2)
-    values = _normal(stream, knots)
+    values = normal(stream, knots)
     left = bars // scale - knots[0]
     angle = (bars % scale) * (math.pi / 2 / scale)
     return values[left] * np.cos(angle) + values[left + 1] * np.sin(angle)
@@ -292,8 +288,8 @@ def _extremes(
     The maximum of a bridge over a with end b has P(max > m) = exp(-2 (m - a)(m - b) / σ²).
     """
     square = (close - opened) ** 2
-    spread_high = -2 * sigma**2 * np.log(_uniform(_stream(seed, f"{symbol}/high"), bars))
-    spread_low = -2 * sigma**2 * np.log(_uniform(_stream(seed, f"{symbol}/low"), bars))
+    spread_high = -2 * sigma**2 * np.log(uniform(stream(seed, f"{symbol}/high"), bars))
+    spread_low = -2 * sigma**2 * np.log(uniform(stream(seed, f"{symbol}/low"), bars))
     middle = opened + close
     return (middle + np.sqrt(square + spread_high)) / 2, (middle - np.sqrt(square + spread_low)) / 2
 
@@ -303,30 +299,5 @@ def _volume(seed: int, profile: _Profile, bars: Integers, prices: Floats, sigma:
     opened, high, low, close = prices
     usual = math.hypot(profile.noise, profile.beta * _MARKET_NOISE)
     activity = 0.9 * np.log(sigma / usual) + 0.3 * (high - low) / (opened * usual) - 0.55
-    noise = 0.4 * _normal(_stream(seed, f"{profile.symbol}/volume"), bars)
+    noise = 0.4 * normal(stream(seed, f"{profile.symbol}/volume"), bars)
     return (profile.turnover / _DAY / close * np.exp(activity + noise)).round(profile.quantity_decimals)
-
-
-def _stream(seed: int, name: str) -> np.uint64:
-    """Key of an independent sequence of random numbers."""
-    key = np.array([seed ^ (zlib.crc32(name.encode()) << 32)], dtype=np.uint64)
-    return _mix(_mix(key) + np.uint64(zlib.crc32(name[::-1].encode())))[0]
-
-
-def _uniform(stream: np.uint64, index: Integers) -> Floats:
-    """Uniform numbers in (0, 1), one per index."""
-    bits = _mix(index.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + stream)
-    return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53 + 2.0**-54
-
-
-def _normal(stream: np.uint64, index: Integers) -> Floats:
-    """Standard normal numbers, one per index (Box and Muller)."""
-    radius = np.sqrt(-2 * np.log(_uniform(stream, 2 * index)))
-    return radius * np.cos(2 * math.pi * _uniform(stream, 2 * index + 1))
-
-
-def _mix(bits: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """Finaliser of SplitMix64 (Steele, Lea and Flood, 2014): a bijection that scatters all bits."""
-    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return bits ^ (bits >> np.uint64(31))

@@ -1,0 +1,122 @@
+"""Indices, texts, flows and odds from their sources into the database.
+
+Belongs here: one collection of one source, in one transaction, and what of it is kept when it fails. Does not belong
+here: what a source answers (`adapters.alternative`) and what is made of it (`application.sentiment` and others).
+
+A source that fails, or lacks its key, is noted as such and stops nothing else. What is refused is kept with its reason;
+what is known already is not stored again, so any collection may be repeated.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import psycopg
+import structlog
+
+from trading_pipelines.adapters.alternative.base import AlternativeSource, Delivery, NotConfiguredError
+from trading_pipelines.adapters.sources.base import SourceError
+from trading_pipelines.domain.alternative.series import Observation
+from trading_pipelines.domain.alternative.texts import TextItem
+from trading_pipelines.errors import UserError
+from trading_pipelines.store.repositories import observations, source_states, texts
+
+Connection = psycopg.Connection[Any]
+Writer = Callable[[Connection, Sequence[Any]], int]
+WRITERS: Mapping[type, Writer] = {
+    Observation: observations.add,
+    TextItem: texts.add,
+}
+"""What stores items of a type; each returns how many were new."""
+FIRST_LOOK = timedelta(days=2)
+"""How far back a source is asked that has never answered."""
+OVERLAP = timedelta(hours=6)
+"""How far a collection reaches behind the last one, for what appeared late."""
+_UNREADABLE = (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
+"""What reading an answer raises that has another shape than is documented."""
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class CollectionReport:
+    """What came of one collection.
+
+    Attributes
+    ----------
+    status : str
+        OK, FAILING or NOT_CONFIGURED; `detail` says what to do where it is not OK.
+    new, refused : int
+        Items that were not known before; so many were quarantined for the first time.
+    newest : datetime or None
+        Time that the newest item speaks of.
+    """
+
+    source: str
+    status: str
+    detail: str = ""
+    received: int = 0
+    new: int = 0
+    refused: int = 0
+    newest: datetime | None = None
+
+
+def collect(
+    connection: Connection, source: AlternativeSource[Any], since: datetime, until: datetime
+) -> CollectionReport:
+    """Store what `source` has about (since, until], with its state, and commit.
+
+    Never raises for what the source does; the report and the stored state tell of it.
+    """
+    try:
+        report = _store(connection, source.name, _fetch(source, since, until), until)
+    except NotConfiguredError as error:
+        source_states.record_not_configured(connection, source.name, until, str(error))
+        report = CollectionReport(source.name, "NOT_CONFIGURED", str(error))
+    except UserError as error:
+        connection.rollback()
+        log.warning("source did not deliver", source=source.name, error=str(error))
+        source_states.record_failure(connection, source.name, until, str(error))
+        report = CollectionReport(source.name, "FAILING", str(error))
+    connection.commit()
+    return report
+
+
+def collect_newest(
+    connection: Connection, sources: Iterable[AlternativeSource[Any]], now: datetime, *, since: datetime | None = None
+) -> list[CollectionReport]:
+    """Ask each source for what it has had to say since it answered last, or since `since`."""
+    reports: list[CollectionReport] = []
+    for source in sources:
+        last = source_states.last_success(connection, source.name)
+        start = since or (now - FIRST_LOOK if last is None else min(last, now) - OVERLAP)
+        reports.append(collect(connection, source, start, now))
+    return reports
+
+
+def _fetch(source: AlternativeSource[Any], since: datetime, until: datetime) -> Delivery[Any]:
+    try:
+        return source.fetch(since, until)
+    except UserError:
+        raise
+    except _UNREADABLE as error:
+        raise SourceError(
+            f"{source.name} answers in another shape than it documents: {type(error).__name__} {str(error)[:100]}"
+        ) from error
+
+
+def _store(connection: Connection, source: str, delivery: Delivery[Any], at: datetime) -> CollectionReport:
+    by_type: dict[type, list[Any]] = {}
+    for item in delivery.items:
+        by_type.setdefault(type(item), []).append(item)
+    new = sum(WRITERS[kind](connection, items) for kind, items in by_type.items())
+    refused = ((item.item, item.reason, item.payload) for item in delivery.refused)
+    quarantined = source_states.quarantine(connection, source, at, refused)
+    newest = max((_moment(item) for item in delivery.items), default=None)
+    source_states.record_success(connection, source, at, newest, new, quarantined)
+    return CollectionReport(source, "OK", "", len(delivery.items), new, quarantined, newest)
+
+
+def _moment(item: Any) -> datetime:
+    """The time that an item speaks of."""
+    return item.published_at if isinstance(item, TextItem) else item.ts
