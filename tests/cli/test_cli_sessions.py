@@ -123,3 +123,25 @@ def test_status_says_which_session_trades_nothing_and_why(run: Run, market: str)
 
     assert "has not been compared" in run("status", "--json").json["refused"]["idle"]
     assert "idle       trades nothing new" in run("status").out
+
+
+def test_session_is_replayed_bar_by_bar(run: Run, market: str) -> None:
+    day = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=1)
+    since, until = f"{day:%Y-%m-%d}", f"{day + timedelta(days=1):%Y-%m-%d}"
+    replayed = run(
+        "replay", "--name", "lived", "--strategy", "ema_cross", "--param", "fast=3", "--param", "slow=7",
+        "--symbols", "BTCUSDT", "--from", since, "--to", until, "--json",
+    )  # fmt: skip
+    assert replayed.code == 0
+
+    bars = run("session", "bars", "lived", "btcusdt", "--json").json["bars"]
+
+    assert len(bars) == 96
+    assert {bar["decisions"][0]["strategy"] for bar in bars} == {"ema_cross"}
+    assert all(bar["equity"]["equity"] > 0 for bar in bars)
+    fills = [fill["kind"] for bar in bars for fill in bar["fills"]]
+    assert fills.count("ENTRY") >= 1
+    part = run("session", "bars", "lived", "BTCUSDT", "--from", since, "--to", f"{since}T06:00", "--events")
+    assert part.out.startswith("lived: BTCUSDT 15m")
+    assert run("session", "bars", "lived", "BTCUSDT", "--from", since, "--to", since).code == 2
+    assert "does not trade ETHUSDT" in run("session", "bars", "lived", "ETHUSDT").err

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,8 +14,10 @@ from trading_pipelines.cli.context import (
     Strategies,
     Symbols,
     check_direction,
+    moment,
     parse_params,
     prepare,
+    span,
     split_symbols,
 )
 from trading_pipelines.cli.output import percent, print_json, print_table
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from trading_pipelines.domain.execution.session import TradingSession
     from trading_pipelines.settings import Settings
     from trading_pipelines.store.connection import Connection
+    from trading_pipelines.store.read_models.replay import SessionBar
 
 app = typer.Typer(no_args_is_help=True, help="Paper accounts side by side, each with its own rules and results.")
 Name = Annotated[str, typer.Argument(help="Name of the session.")]
@@ -32,6 +35,7 @@ Overrides = Annotated[
     list[str] | None, typer.Option(metavar="NAME=VALUE", help="Another value than the settings have; may be repeated.")
 ]
 _SHOWN = 10
+_SPAN = timedelta(days=1)
 
 
 @app.command("create")
@@ -134,6 +138,51 @@ def show(name: Name, as_json: Json = False) -> None:
     print_table("Newest signals", ("made", "symbol", "side", "status", "confidence"), newest)
 
 
+@app.command("bars")
+def bars(
+    name: Name,
+    symbol: Annotated[str, typer.Argument(help="For example BTCUSDT.")],
+    start: Annotated[
+        str | None, typer.Option("--from", help="First bar, a date or time in UTC. [default: a day before the end]")
+    ] = None,
+    end: Annotated[
+        str | None, typer.Option("--to", help="Bars open before this. [default: as far as the session is]")
+    ] = None,
+    only_events: Annotated[bool, typer.Option("--events", help="Leave out bars at which nothing happened.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Replay a session bar by bar: prices, indicators, decision, signal, orders, fills, position, equity."""
+    from trading_pipelines.store.read_models.replay import session_bars
+
+    with _connected(prepare()) as connection:
+        session = _find(connection, name)
+        (asked,) = split_symbols(symbol) or ("",)
+        if asked not in session.symbols:
+            raise UserError(f"session {name!r} does not trade {symbol} (it trades {', '.join(session.symbols)})")
+        upto = moment(end, "--to") if end else _reached(connection, session)
+        since = moment(start, "--from") if start else upto - _SPAN
+        span(since, upto)
+        found = session_bars(connection, session.session_id, session.exchange, asked, session.timeframe, since, upto)
+    shown = [bar for bar in found if bar.is_eventful] if only_events else found
+    if as_json:
+        print_json({"session": name, "symbol": asked, "timeframe": session.timeframe, "bars": shown})
+        return
+    columns = (
+        "bar",
+        "close",
+        "ema 20",
+        "ema 80",
+        "rsi",
+        "decided",
+        "happened",
+        "held",
+        "stop",
+        "open result",
+        "equity",
+    )
+    print_table(f"{name}: {asked} {session.timeframe}", columns, [_bar_row(bar) for bar in shown])
+
+
 @app.command("start")
 def start(name: Name, as_json: Json = False) -> None:
     """Let a session open positions."""
@@ -173,6 +222,43 @@ def stop(
                 raise
             outcome = stop_session(connection, session, now, flatten=True)
     _say(name, outcome, as_json)
+
+
+def _reached(connection: "Connection", session: "TradingSession") -> datetime:
+    """The session's present: the clock of a replay, now for one on the wall clock."""
+    from trading_pipelines.store.repositories import sessions
+
+    return sessions.clock(connection, session.session_id) or datetime.now(UTC)
+
+
+def _bar_row(bar: "SessionBar") -> tuple[object, ...]:
+    position = bar.position
+    return (
+        bar.ts,
+        bar.close,
+        bar.indicators["ema_20"],
+        bar.indicators["ema_80"],
+        bar.indicators["rsi_14"],
+        ", ".join(f"{row['strategy']} {row['side'] or ''} {row['reason']}" for row in bar.decisions),
+        "; ".join(_happened(bar)),
+        None if position is None else f"{position.side} {position.quantity:.6g} at {position.entry_price:.6g}",
+        None if position is None else position.stop_price,
+        None if position is None else position.unrealised,
+        None if bar.equity is None else bar.equity["equity"],
+    )
+
+
+def _happened(bar: "SessionBar") -> Iterator[str]:
+    """What happened at a bar in the order of a trade: orders, fills, then what was decided at the close."""
+    for order in bar.orders:
+        at = "" if order["trigger_price"] is None else f" at {order['trigger_price']:.6g}"
+        yield f"order {order['leg']} {order['side']} {order['quantity']:.6g}{at}"
+    for fill in bar.fills:
+        yield f"{fill['kind']} {fill['side']} {fill['quantity']:.6g} at {fill['price']:.6g}"
+    for signal in bar.signals:
+        yield f"signal {signal['side']} {str(signal['signal_id'])[:8]}"
+    for leaving in bar.exits:
+        yield f"exit decided: {leaving['reason']}"
 
 
 @contextmanager

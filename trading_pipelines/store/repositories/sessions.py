@@ -126,6 +126,12 @@ def set_clock(connection: psycopg.Connection[Any], session_id: UUID, clock: date
     connection.execute("update sessions set clock = %s where session_id = %s", (clock, session_id))
 
 
+def clock(connection: psycopg.Connection[Any], session_id: UUID) -> datetime | None:
+    """The as-of time that a replay has reached; None for a session on the wall clock."""
+    row = connection.execute("select clock from sessions where session_id = %s", (session_id,)).fetchone()
+    return None if row is None else row[0]
+
+
 def set_fingerprint(connection: psycopg.Connection[Any], session_id: UUID, fingerprint: str) -> None:
     """Keep the hash over all decisions and fills of a finished replay."""
     connection.execute("update sessions set fingerprint = %s where session_id = %s", (fingerprint, session_id))
