@@ -37,7 +37,10 @@ MARKET = {
     "FILL__HISTORY_DAYS": "50",
     "FILL__REPLAY_DAYS": "2",
 }
-PROGRAMS = {"api grpc", "dagster_webserver", "dagster._daemon", "streamlit", "services.trader", "services.guardian"}
+PROGRAMS = {
+    "api grpc", "dagster_webserver", "dagster._daemon", "streamlit", "services.trader", "services.collector",
+    "services.guardian",
+}  # fmt: skip
 
 
 def free_port() -> int:
@@ -166,7 +169,7 @@ def test_second_start_beside_it_is_refused(running: Platform) -> None:
     assert running.answers()
 
 
-@pytest.mark.parametrize("name", ["dagster._daemon", "services.trader", "streamlit"])
+@pytest.mark.parametrize("name", ["dagster._daemon", "services.trader", "services.collector", "streamlit"])
 def test_killed_program_comes_back_and_is_reported(running: Platform, name: str) -> None:
     before = running.programs()
     before[name].kill()

@@ -50,6 +50,7 @@ app.add_typer(risk.app, name="risk")
 app.add_typer(trade.app, name="trade")
 app.add_typer(database.app, name="db")
 app.command("service")(platform.service)
+app.command("stream")(platform.stream)
 app.command("env")(platform.env)
 
 

@@ -1,4 +1,4 @@
-"""`trading up`, `trading service`, `trading env`: run the platform, or a part of it."""
+"""`trading up`, `trading service`, `trading stream`, `trading env`: run the platform, or a part of it."""
 
 import shlex
 
@@ -28,6 +28,13 @@ def service() -> None:
     from trading_pipelines.services import trader
 
     trader.main()
+
+
+def stream() -> None:
+    """Run the collector alone, in the foreground: quotes and trades over the exchange's sockets."""
+    from trading_pipelines.services import collector
+
+    collector.main()
 
 
 def env() -> None:

@@ -40,17 +40,28 @@ class Market:
             self.ids = wanted
 
     def refresh(self) -> None:
-        """Ask for the newest prices and store them.
+        """Take the newest prices from the collector, and ask for those that it does not have fresh; they are stored.
 
         Raises
         ------
         SourceError
-            The source does not answer: there are no current prices.
+            The source does not answer: there are no current prices but those of the collector.
         """
         self.quotes = {}
-        self.quotes = {self.ids[t.symbol]: t for t in self._source.tickers(list(self.ids)) if t.symbol in self.ids}
+        self.quotes = self._streamed()
+        missing = [symbol for symbol, instrument_id in self.ids.items() if instrument_id not in self.quotes]
+        if not missing:
+            return
+        asked_for = {self.ids[t.symbol]: t for t in self._source.tickers(missing) if t.symbol in self.ids}
         with committed(self._connection):
-            tickers.save(self._connection, self.quotes)
+            tickers.save(self._connection, asked_for)
+        self.quotes |= asked_for
+
+    def _streamed(self) -> dict[int, Ticker]:
+        since = self._source.now() - timedelta(seconds=self._settings.collector.fresh_seconds)
+        found = tickers.streamed_since(self._connection, self.ids.values(), since)
+        self._connection.commit()
+        return found
 
     def ingest(self, start: datetime, end: datetime) -> None:
         """Fetch the bars of [start, end) that are not stored yet.

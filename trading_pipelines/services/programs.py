@@ -18,6 +18,7 @@ from typing import Any
 import psycopg
 
 import trading_pipelines
+from trading_pipelines.adapters.streams import can_stream
 from trading_pipelines.errors import UserError
 from trading_pipelines.services.database import dagster_url, run_dir
 from trading_pipelines.services.processes import Program
@@ -137,14 +138,20 @@ class Programs:
 
     def trader(self, since: datetime) -> Program:
         """The fast service; ready when its heartbeat is newer than `since`."""
+        return Program("trader", _python("trading_pipelines.services.trader"), lambda: self._beats("trader", since))
 
-        def is_alive() -> bool:
-            with contextlib.suppress(DatabaseUnreachableError):
-                seen = _ask(resolve_url(self.settings), "select ts from heartbeats where service = 'trader'")
-                return seen is not None and seen > since
-            return False
+    def collector(self, since: datetime) -> Program | None:
+        """Quotes and trades over sockets; None where they are not wanted or there are none."""
+        if not self.settings.collector.enabled or not can_stream(self.settings):
+            return None
+        command = _python("trading_pipelines.services.collector")
+        return Program("collector", command, lambda: self._beats("collector", since))
 
-        return Program("trader", _python("trading_pipelines.services.trader"), is_alive)
+    def _beats(self, service: str, since: datetime) -> bool:
+        with contextlib.suppress(DatabaseUnreachableError):
+            seen = _ask(resolve_url(self.settings), f"select ts from heartbeats where service = '{service}'")
+            return seen is not None and seen > since
+        return False
 
     @property
     def _workspace(self) -> Path:

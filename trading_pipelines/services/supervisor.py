@@ -188,6 +188,8 @@ class _Platform:
                 self._watch()
         self.group.start(programs.daemon())
         self.group.start(programs.trader(self.began_at))
+        if (collector := programs.collector(self.began_at)) is not None:
+            self.group.start(collector)
         self._await_ready()
 
     def _await_ready(self) -> None:

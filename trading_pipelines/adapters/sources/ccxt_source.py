@@ -90,7 +90,7 @@ class CcxtSource:
 
     def instruments(self) -> list[Instrument]:
         """Every active market that is quoted and settled in a currency of dollars or coins, by symbol."""
-        return [self._instrument(symbol, market) for symbol, market in sorted(self._markets.items())]
+        return [self._instrument(symbol, market) for symbol, market in sorted(self.markets.items())]
 
     def timeframes(self, symbol: str) -> tuple[Timeframe, ...]:
         """Those of ours that the exchange serves."""
@@ -118,7 +118,7 @@ class CcxtSource:
         candles = pd.DataFrame(self._rows(instrument, timeframe, start, stop), columns=list(CANDLE_COLUMNS))
         candles["ts"] = pd.to_datetime(candles["ts"], unit="ms", utc=True).astype(TS_DTYPE)
         if self._venue.counts_contracts:
-            candles["volume"] *= float(_contract_size(self._markets[instrument.symbol]))
+            candles["volume"] *= float(_contract_size(self.markets[instrument.symbol]))
         return candles[(candles["ts"] >= start) & (candles["ts"] < stop)]
 
     def _rows(self, instrument: Instrument, timeframe: Timeframe, start: datetime, stop: datetime) -> list[list[Any]]:
@@ -127,7 +127,7 @@ class CcxtSource:
         rows = self._call(
             f"{timeframe} candles of {instrument.symbol}",
             lambda: self._client.fetch_ohlcv(
-                self._markets[instrument.symbol]["symbol"],
+                self.markets[instrument.symbol]["symbol"],
                 timeframe.value,
                 since=_epoch_ms(start),
                 limit=limit,
@@ -157,7 +157,7 @@ class CcxtSource:
         rows = self._call(
             f"funding of {instrument.symbol}",
             lambda: self._client.fetch_funding_rate_history(
-                self._markets[instrument.symbol]["symbol"],
+                self.markets[instrument.symbol]["symbol"],
                 since=_epoch_ms(start),
                 limit=limit,
                 params={"until": _epoch_ms(stop) - 1},
@@ -170,7 +170,7 @@ class CcxtSource:
 
     def tickers(self, symbols: Sequence[str]) -> list[Ticker]:
         """Newest quotes of all `symbols`, in one request; one without a price is left out."""
-        ids = {self._markets[symbol]["symbol"]: symbol for symbol in symbols if symbol in self._markets}
+        ids = {self.markets[symbol]["symbol"]: symbol for symbol in symbols if symbol in self.markets}
         if not ids:
             return []
         quotes = self._call("tickers", lambda: self._client.fetch_tickers(list(ids)))
@@ -178,7 +178,7 @@ class CcxtSource:
         return [_ticker(ids[i], quote, now) for i, quote in quotes.items() if i in ids and quote.get("last")]
 
     @cached_property
-    def _markets(self) -> dict[str, dict[str, Any]]:
+    def markets(self) -> dict[str, dict[str, Any]]:
         """The client's markets by our symbol; contracts are settled in their quote currency."""
         markets = self._call("the list of markets", self._client.load_markets)
         return {
@@ -232,17 +232,17 @@ class CcxtSource:
             except ccxt.NetworkError as error:
                 self._pause(what, error, next(delays, None))
             except (ccxt.BaseError, *_UNREADABLE) as error:
-                raise SourceError(f"{self.exchange} does not give {what}: {_describe(error)}") from error
+                raise SourceError(f"{self.exchange} does not give {what}: {describe(error)}") from error
 
     def _pause(self, what: str, error: ccxt.NetworkError, delay: float | None) -> None:
         asked_for = retry_after_seconds(self._client.last_response_headers, self._clock())
         if delay is None or (asked_for or 0.0) > self._retry.max_retry_after_seconds:
             tries = f"after {self._retry.attempts} attempts" if delay is None else f"for the next {asked_for:.0f} s"
-            raise SourceError(f"{self.exchange} does not give {what} {tries}: {_describe(error)}") from error
+            raise SourceError(f"{self.exchange} does not give {what} {tries}: {describe(error)}") from error
         seconds = delay if asked_for is None else asked_for + delay
         if asked_for is not None and self._limiter is not None:
             self._limiter.rest(asked_for)
-        log.info("asking again", exchange=self.exchange, what=what, seconds=round(seconds, 1), cause=_describe(error))
+        log.info("asking again", exchange=self.exchange, what=what, seconds=round(seconds, 1), cause=describe(error))
         self._sleep(seconds)
 
 
@@ -301,7 +301,7 @@ def _moment(epoch_ms: int) -> datetime:
     return EPOCH + epoch_ms * _MILLISECOND
 
 
-def _describe(error: BaseException) -> str:
+def describe(error: BaseException) -> str:
     """Kind and first line; answers of exchanges can be whole pages."""
     first_line = str(error).strip().partition("\n")[0][:200]
     return f"{type(error).__name__} {first_line}".strip()
