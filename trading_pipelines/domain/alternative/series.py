@@ -45,6 +45,15 @@ class Series:
         """When the value that speaks of `ts` could be known, for a history that does not say."""
         return ts + self.period + self.publication_lag
 
+    def dated(self, ts: datetime, fetched_at: datetime) -> datetime:
+        """When a value that a source gives at `fetched_at` was known.
+
+        One that still counts became known now, for nobody noticed it before. One that is out of date already is
+        history, and dated by the publication of its series.
+        """
+        published = self.known_at(ts)
+        return published if fetched_at - published > self.max_age else fetched_at
+
 
 @dataclass(frozen=True)
 class Observation:
@@ -94,6 +103,37 @@ _ALL = (
         timedelta(0),
         _DAY,
     ),
+    Series("market_cap_usd", "USD", "market value of all coins of a kind", timedelta(0), timedelta(0), _DAY),
+    Series(
+        "trending_place",
+        "place",
+        "place among the coins that people search for, 1 is the first",
+        timedelta(0),
+        timedelta(0),
+        _DAY,
+    ),
+    Series(
+        "community_sentiment",
+        "percent",
+        "votes on a coin's page that expect a rise",
+        timedelta(0),
+        timedelta(0),
+        2 * _DAY,
+    ),
+    Series(
+        "galaxy_score", "0-100", "LunarCrush's score of a coin's prices and mentions", timedelta(0), timedelta(0), _DAY
+    ),
+    Series("social_volume", "mentions", "posts about a coin in social media", timedelta(0), timedelta(0), _DAY),
+    Series("social_dominance", "percent", "share of a coin in all posts about coins", timedelta(0), timedelta(0), _DAY),
+    Series(
+        "long_short_ratio",
+        "ratio",
+        "accounts that are long over those that are short",
+        timedelta(0),
+        timedelta(0),
+        _DAY,
+    ),
+    Series("taker_buy_sell_ratio", "ratio", "bought at market over sold at market", _HOUR, timedelta(0), _DAY),
 )
 SERIES = {series.name: series for series in _ALL}
 
