@@ -100,9 +100,9 @@ def test_a_factor_is_as_old_as_its_oldest_input() -> None:
 
 def test_a_small_factor_agrees_with_no_side() -> None:
     factors = np.array([[0.5, 0.05, -0.5, np.nan, 0.2]])
-    assert agreeing(factors, np.array([1]), 0.1).tolist() == [2]
-    assert agreeing(factors, np.array([-1]), 0.1).tolist() == [1]
-    assert agreeing(factors, np.array([0]), 0.1).tolist() == [0]
+    assert agreeing(factors, 1, 0.1).tolist() == [2]
+    assert agreeing(factors, -1, 0.1).tolist() == [1]
+    assert agreeing(np.zeros((1, 5)), 1, 0.0).tolist() == [0]
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,10 @@ GOOD = Proposals(
     measures_anomaly=np.array([True]),
     novelty=np.array([0.05]),
     measures_novelty=np.array([True]),
+    consensus=np.array([4.0]),
+    known=np.array([5]),
+    asks_score=np.array([False]),
+    conflict=np.array([0.0]),
 )
 
 

@@ -358,6 +358,8 @@ def _columns(seen: StrategyInput) -> Iterable[npt.NDArray[Any]]:
     yield from seen.features.values()
     if seen.predictions is not None:
         yield from (seen.predictions.probability, seen.predictions.model, seen.predictions.as_of)
+    if seen.scores is not None:
+        yield from vars(seen.scores).values()
 
 
 def _bar_columns(bars: Bars) -> Sequence[npt.NDArray[Any]]:

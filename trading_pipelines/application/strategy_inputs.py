@@ -11,8 +11,16 @@ import psycopg
 from trading_pipelines.application.features import current_feature_set
 from trading_pipelines.domain.features import registry
 from trading_pipelines.domain.market.timeframe import EPOCH, Timeframe
-from trading_pipelines.domain.strategies.base import NO_MODEL, Bars, Needs, Predictions, StrategyInput
-from trading_pipelines.store.repositories import candles, predictions
+from trading_pipelines.domain.scoring.spec import FACTORS
+from trading_pipelines.domain.strategies.base import (
+    NO_MODEL,
+    Bars,
+    CompositeScores,
+    Needs,
+    Predictions,
+    StrategyInput,
+)
+from trading_pipelines.store.repositories import candles, predictions, scores
 from trading_pipelines.store.repositories import features as feature_store
 
 
@@ -27,8 +35,8 @@ def load_input(
 ) -> StrategyInput:
     """Load one symbol's bars that open in [start, end), preceded by the history that the strategy `needs`.
 
-    Of the longer timeframes everything that had closed by the last bar's close is loaded; features and predictions
-    are those of [start, end), NaN in the warm-up.
+    Of the longer timeframes everything that had closed by the last bar's close is loaded; features, predictions and
+    scores are those of [start, end), NaN in the warm-up.
     """
     frame = candles.read_candles(connection, instrument_id, timeframe, start - needs.warm_up * timeframe.delta, end)
     bars = to_bars(symbol, frame)
@@ -54,6 +62,7 @@ def load_input(
         higher=higher,
         features=_features(connection, instrument_id, timeframe, needs.features, bars, start, end),
         predictions=_predictions(connection, instrument_id, timeframe, bars, start, end) if needs.predictions else None,
+        scores=_scores(connection, instrument_id, timeframe, bars, start, end, needed=needs.scores),
     )
 
 
@@ -118,6 +127,35 @@ def _predictions(
     novelty[rows] = np.array([row.novelty for row in found], dtype=np.float64)[known]
     told.model[rows] = np.array([position[row.model_id] for row in found], dtype=np.int64)[known]
     told.as_of[rows] = np.array([to_microseconds(row.model_as_of) for row in found], dtype=np.int64)[known]
+    return told
+
+
+def _scores(
+    connection: psycopg.Connection[Any],
+    instrument_id: int,
+    timeframe: Timeframe,
+    bars: Bars,
+    start: datetime,
+    end: datetime,
+    *,
+    needed: bool,
+) -> CompositeScores | None:
+    """The composite scores, on the bars; None where there are none and none are needed."""
+    found = scores.read(connection, instrument_id, timeframe, start, end)
+    if not needed and not len(found["ts"]):
+        return None
+    rows, known = _positions(bars, found["ts"].astype("datetime64[us]").astype(np.int64))
+    n = len(bars)
+    told = CompositeScores(
+        score=np.full(n, np.nan),
+        confidence=np.full(n, np.nan),
+        known=np.zeros(n, np.int64),
+        bullish=np.zeros(n, np.int64),
+        bearish=np.zeros(n, np.int64),
+        values=np.full((n, len(FACTORS)), np.nan),
+    )
+    for name in CompositeScores.__dataclass_fields__:
+        getattr(told, name)[rows] = found[name][known]
     return told
 
 

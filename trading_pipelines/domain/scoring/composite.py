@@ -6,7 +6,6 @@ here: mappings of single inputs (`domain.scoring.inputs`) and trading on it (`do
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,8 +31,8 @@ class Scores:
         0.5 plus half of the distance from neutral, that distance being reduced by what is not known. Not calibrated.
     coverage : array of float
         Share of the weights whose factors are known.
-    known, consensus : arrays of int64
-        How many factors are known, and how many of them agree with the side that the score takes.
+    known, bullish, bearish, consensus : arrays of int64
+        How many factors are known, speak for a rise, speak for a fall, and agree with the side that the score takes.
     values, ages : arrays of float
         Of each factor, from -1 to 1 and in minutes, NaN where it is missing or stale.
     weights : array of float
@@ -46,6 +45,8 @@ class Scores:
     confidence: Floats
     coverage: Floats
     known: Integers
+    bullish: Integers
+    bearish: Integers
     consensus: Integers
     values: Floats
     ages: Floats
@@ -75,12 +76,15 @@ def evaluate(values: Floats, ages: Floats, spec: ScoringSpec) -> Scores:
     lean = contributions.sum(axis=1)
     enough = coverage >= spec.min_coverage - 1e-9
     lean = np.where(enough, lean, np.nan)
+    bullish, bearish = (agreeing(factors, side, spec.agreement) for side in (1, -1))
     return Scores(
         score=50.0 + lean,
         confidence=0.5 + np.abs(lean) / 100 * coverage,
         coverage=coverage,
         known=known.sum(axis=1),
-        consensus=agreeing(factors, np.sign(np.nan_to_num(lean)), spec.agreement),
+        bullish=bullish,
+        bearish=bearish,
+        consensus=np.where(lean > 0, bullish, np.where(lean < 0, bearish, 0)),
         values=factors,
         ages=factor_ages,
         weights=weights,
@@ -88,10 +92,9 @@ def evaluate(values: Floats, ages: Floats, spec: ScoringSpec) -> Scores:
     )
 
 
-def agreeing(factors: Floats, side: npt.NDArray[Any], agreement: float) -> Integers:
-    """How many known factors have the direction of each `side` (+1, -1; 0 agrees with none)."""
-    directed = np.where(np.abs(np.nan_to_num(factors)) >= agreement, np.sign(np.nan_to_num(factors)), 0.0)
-    return ((directed == np.asarray(side)[:, None]) & (directed != 0)).sum(axis=1)
+def agreeing(factors: Floats, side: int, agreement: float) -> Integers:
+    """How many factors speak for a side, +1 or -1, with at least that size; comparisons with NaN are false."""
+    return ((side * factors >= agreement) & (factors != 0)).sum(axis=1)
 
 
 def conflict(factors: Floats) -> Floats:
@@ -129,8 +132,8 @@ def in_words(
     return [*told, left_out] if missing else told
 
 
-def snapshot(score: float, values: Sequence[float]) -> Mapping[str, float]:
-    """A score and its factors under the names by which a signal keeps them."""
+def snapshot(score: Floats, values: Floats) -> Mapping[str, Floats]:
+    """Scores and their factors, (factors, moments), under the names by which a signal keeps them."""
     return {"score": score, **{f"score_{name}": value for name, value in zip(FACTORS, values, strict=True)}}
 
 

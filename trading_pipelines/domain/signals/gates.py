@@ -61,6 +61,12 @@ class Proposals:
         The largest measure of `domain.anomaly` lately, an anomaly from 1 on, and whether the strategy gives one.
     novelty, measures_novelty : arrays of float and bool
         Share of the features beyond what the model has learnt from, and whether its version says so.
+    consensus, known : arrays of float and int64
+        Factors of the composite score that agree with the side, NaN without a score, and how many are known.
+    asks_score : array of bool
+        Whether the strategy rests on the composite score.
+    conflict : array of float
+        How strongly charts and texts contradict each other, 0 to 1; NaN where one of them is not known.
     """
 
     closed_at: Integers
@@ -77,6 +83,10 @@ class Proposals:
     measures_anomaly: npt.NDArray[np.bool_]
     novelty: Floats
     measures_novelty: npt.NDArray[np.bool_]
+    consensus: Floats
+    known: Integers
+    asks_score: npt.NDArray[np.bool_]
+    conflict: Floats
 
     def __len__(self) -> int:
         return len(self.closed_at)
@@ -207,12 +217,21 @@ def _judge_alone(
             _at_most("atr_ratio", p.atr_ratio, policy.max_atr_ratio, p.measures_volatility),
             _at_most("anomaly", p.anomaly, policy.max_anomaly, p.measures_anomaly),
             _at_most("novelty", p.novelty, policy.max_novelty, p.measures_novelty),
+            _consensus(p, policy),
+            _at_most("conflict", p.conflict, policy.max_conflict, ~np.isnan(p.conflict)),
             _at_least("confidence", np.where(complete, setups.confidence, np.nan), policy.min_confidence),
             _at_least("risk_reward", setups.risk_reward, policy.min_risk_reward),
             _at_least("net_profit", setups.net_profit, policy.min_net_profit),
             _at_least("expected_value", setups.expected_value, policy.min_expected_value),
         ),
     )
+
+
+def _consensus(p: Proposals, policy: SignalPolicy) -> Column:
+    """Enough agreeing factors; a strategy that does not rest on the score is asked only where enough are known."""
+    column = _at_least("consensus", p.consensus, policy.min_consensus)
+    unasked = ~p.asks_score & (p.known < (policy.min_consensus or 0))
+    return Column(column.name, column.values, column.threshold, column.passed | unasked)
 
 
 def _at_least(name: str, values: Floats, threshold: float | None) -> Column:

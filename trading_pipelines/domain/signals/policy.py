@@ -43,6 +43,10 @@ class SignalPolicy(BaseModel):
     """Block after a price or volume spike, a pump, a dump or a wash-trading look: its measure, an anomaly from 1 on."""
     max_novelty: float | None = Field(default=0.2, gt=0, le=1)
     """Block while more than this share of the features lies beyond what the model has learnt from."""
+    min_consensus: int | None = Field(default=3, ge=1, le=5)
+    """Factors of the composite score that have to agree with the side, where so many are known."""
+    max_conflict: float | None = Field(default=0.2, ge=0, le=1)
+    """Block while charts and texts contradict each other, both with more than this."""
     max_data_lag_minutes: int = Field(default=20, gt=0)
     """Age of the newest candle at the moment of decision, measured from its close."""
     max_model_age_days: int | None = Field(default=120, gt=0)
@@ -51,7 +55,7 @@ class SignalPolicy(BaseModel):
     """Cancel instead of entering when price has left the reference by this share of the stop distance."""
 
     def without_gates(self) -> "SignalPolicy":
-        """No gate by profit, confidence, volatility, novelty, age, cooldown or drift; freshness of the data stays."""
+        """No gate by profit, confidence, volatility, novelty, score, age, cooldown or drift; data has to be fresh."""
         return self.model_copy(
             update={
                 "min_confidence": None,
@@ -62,6 +66,8 @@ class SignalPolicy(BaseModel):
                 "max_atr_ratio": None,
                 "max_anomaly": None,
                 "max_novelty": None,
+                "min_consensus": None,
+                "max_conflict": None,
                 "max_model_age_days": None,
                 "max_entry_drift_r": None,
             }

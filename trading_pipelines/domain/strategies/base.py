@@ -81,6 +81,32 @@ class Predictions:
 
 
 @dataclass(frozen=True)
+class CompositeScores:
+    """The composite scores at the bars' closes; arrays as long as the bars.
+
+    Attributes
+    ----------
+    score, confidence : array of float
+        0 to 100, and how far it can be trusted (0.5 to 1, not calibrated); NaN without a score.
+    known, bullish, bearish : arrays of int64
+        How many factors are known, speak for a rise and for a fall; 0 without a score.
+    values : array of float
+        (bars, factors) in the order of `domain.scoring.spec.FACTORS`; NaN where a factor is missing or stale.
+    """
+
+    score: Floats
+    confidence: Floats
+    known: Integers
+    bullish: Integers
+    bearish: Integers
+    values: Floats
+
+    def take(self, rows: slice) -> "CompositeScores":
+        """Those of some bars."""
+        return CompositeScores(*(getattr(self, name)[rows] for name in CompositeScores.__dataclass_fields__))
+
+
+@dataclass(frozen=True)
 class Needs:
     """What a strategy wants to be given.
 
@@ -94,12 +120,15 @@ class Needs:
         Names of stored features.
     predictions : bool
         Whether it reads the models' predictions.
+    scores : bool
+        Whether it reads the composite scores.
     """
 
     warm_up: int = 0
     higher: Mapping[Timeframe, int] = field(default_factory=dict[Timeframe, int])
     features: tuple[str, ...] = ()
     predictions: bool = False
+    scores: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,6 +145,8 @@ class StrategyInput:
         The stored features asked for, a value per bar, NaN where there is none.
     predictions : Predictions or None
         None unless asked for.
+    scores : CompositeScores or None
+        What the gates ask as well; None where nothing is stored, unless asked for.
     """
 
     bars: Bars
@@ -124,6 +155,7 @@ class StrategyInput:
     higher: Mapping[Timeframe, Bars] = field(default_factory=dict[Timeframe, Bars])
     features: Mapping[str, Floats] = field(default_factory=dict[str, Floats])
     predictions: Predictions | None = None
+    scores: CompositeScores | None = None
 
     @property
     def closed_at(self) -> Integers:
@@ -155,6 +187,7 @@ class StrategyInput:
                 as_of=self.predictions.as_of[:n],
                 novelty=None if self.predictions.novelty is None else self.predictions.novelty[:n],
             ),
+            scores=None if self.scores is None else self.scores.take(slice(n)),
         )
 
 

@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 
+from trading_pipelines.domain.scoring.composite import conflict, snapshot
 from trading_pipelines.domain.signals.gates import UNKNOWN_TIME, Proposals
-from trading_pipelines.domain.strategies.base import Signals, Strategy, StrategyInput
+from trading_pipelines.domain.strategies.base import CompositeScores, Signals, Strategy, StrategyInput
 
 
 def propose(strategy: Strategy, data: StrategyInput) -> tuple[Signals, Proposals]:
@@ -26,6 +27,7 @@ def propose(strategy: Strategy, data: StrategyInput) -> tuple[Signals, Proposals
 
     predictions = data.predictions if strategy.needs.predictions else None
     novelty = None if predictions is None else predictions.novelty
+    scores = None if data.scores is None else data.scores.take(rows)
     return told, Proposals(
         closed_at=data.closed_at[rows],
         side=told.entry,
@@ -41,7 +43,17 @@ def propose(strategy: Strategy, data: StrategyInput) -> tuple[Signals, Proposals
         measures_anomaly=same(told.anomaly is not None),
         novelty=same(np.nan) if novelty is None else novelty[rows],
         measures_novelty=same(False) if novelty is None else ~np.isnan(novelty[rows]),
+        consensus=same(np.nan) if scores is None else _consensus(scores, told.entry),
+        known=same(0) if scores is None else scores.known,
+        asks_score=same(strategy.needs.scores),
+        conflict=same(np.nan) if scores is None else conflict(scores.values),
     )
+
+
+def _consensus(scores: CompositeScores, side: Any) -> Any:
+    """Factors that agree with each proposed side; NaN without a side or a score."""
+    agreeing = np.where(side > 0, scores.bullish, scores.bearish)
+    return np.where((side != 0) & (scores.known > 0), agreeing, np.nan)
 
 
 def _after_warm_up(strategy: Strategy, data: StrategyInput) -> Signals:
@@ -52,9 +64,13 @@ def _after_warm_up(strategy: Strategy, data: StrategyInput) -> Signals:
     for name, values in (*arrays.items(), *told.factors.items()):
         if len(values) != len(data.bars):
             raise ValueError(f"strategy {strategy.name}: {name} has {len(values)} values for {len(data.bars)} bars")
-    if data.warm_up == 0:
-        return told
+    factors = {**told.factors, **_score_factors(data.scores)}
     return Signals(
         **{name: values[data.warm_up :] for name, values in arrays.items()},
-        factors={name: values[data.warm_up :] for name, values in told.factors.items()},
+        factors={name: values[data.warm_up :] for name, values in factors.items()},
     )
+
+
+def _score_factors(scores: CompositeScores | None) -> dict[str, Any]:
+    """The composite score and its factors, kept with every decision that could have read them."""
+    return {} if scores is None else dict(snapshot(scores.score, scores.values.T))

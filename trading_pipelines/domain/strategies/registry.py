@@ -11,13 +11,14 @@ from types import MappingProxyType
 from typing import Any, get_type_hints
 
 from trading_pipelines.domain.strategies.base import Strategy
+from trading_pipelines.domain.strategies.composite import Composite
 from trading_pipelines.domain.strategies.ema_cross import EmaCross
 from trading_pipelines.domain.strategies.model_signals import ModelSignals
 from trading_pipelines.domain.strategies.technical import Technical
 from trading_pipelines.errors import UserError
 
 STRATEGIES: Mapping[str, type[Strategy]] = MappingProxyType(
-    {strategy.name: strategy for strategy in (ModelSignals, Technical, EmaCross)}
+    {strategy.name: strategy for strategy in (ModelSignals, Technical, Composite, EmaCross)}
 )
 """The strategies that ship, by name."""
 

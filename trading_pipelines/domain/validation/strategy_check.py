@@ -162,6 +162,7 @@ def with_history(data: StrategyInput, bar: int, strategy: Strategy) -> StrategyI
             as_of=cut.predictions.as_of[start:],
             novelty=None if cut.predictions.novelty is None else cut.predictions.novelty[start:],
         ),
+        scores=None if cut.scores is None else cut.scores.take(slice(start, None)),
     )
 
 

@@ -21,7 +21,9 @@ create table composite_scores (
     confidence    double precision not null,
     coverage      double precision not null check (coverage between 0 and 1.000001),
     known         int not null check (known >= 0),
-    consensus     int not null check (consensus between 0 and known),
+    bullish       int not null check (bullish >= 0),
+    bearish       int not null check (bearish >= 0 and bullish + bearish <= known),
+    consensus     int not null check (consensus in (0, bullish, bearish)),
     values        double precision[] not null,
     ages          double precision[] not null,
     weights       double precision[] not null,
@@ -34,7 +36,8 @@ comment on column composite_scores.available_at is 'close of that bar; nothing t
 comment on column composite_scores.score is '0 to 100, 50 neutral; NaN where too little was known';
 comment on column composite_scores.confidence is '0.5 to 1, less where factors are missing; not a calibrated probability';
 comment on column composite_scores.coverage is 'share of the weights whose factors were known';
-comment on column composite_scores.consensus is 'factors that agree with the side of the score, out of the known ones';
+comment on column composite_scores.bullish is 'factors that speak for a rise, out of the known ones; bearish for a fall';
+comment on column composite_scores.consensus is 'factors that agree with the side of the score';
 comment on column composite_scores.values is 'of each factor, -1 to 1';
 comment on column composite_scores.ages is 'of the oldest input of each factor, in minutes';
 comment on column composite_scores.weights is 'as used: renormalised over the known factors';

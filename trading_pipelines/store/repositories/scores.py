@@ -28,6 +28,8 @@ _SCORES = {
     "confidence": PgType.FLOAT8,
     "coverage": PgType.FLOAT8,
     "known": PgType.INT4,
+    "bullish": PgType.INT4,
+    "bearish": PgType.INT4,
     "consensus": PgType.INT4,
     "values": PgType.FLOAT8_ARRAY,
     "ages": PgType.FLOAT8_ARRAY,
@@ -42,7 +44,7 @@ _INPUTS = {
 }
 _FIND = "select definition_id from score_definitions where definition_hash = %s"
 _READ = """
-select ts, score, confidence, known, "values" from composite_scores
+select ts, score, confidence, known, bullish, bearish, "values" from composite_scores
 where instrument_id = %(id)s and bar_minutes = %(minutes)s and ts >= %(start)s and ts < %(end)s
 order by ts
 """
@@ -101,9 +103,9 @@ def save(
 def read(
     connection: psycopg.Connection[Any], instrument_id: int, timeframe: Timeframe, start: datetime, end: datetime
 ) -> dict[str, Array]:
-    """Scores of the bars that open in [start, end), ascending: ts, score, confidence, known, values."""
+    """Scores of the bars that open in [start, end), ascending: ts, score, confidence, known, bullish, bearish, values."""
     arguments = {"id": instrument_id, "minutes": timeframe.minutes, "start": start, "end": end}
-    types = {name: _SCORES[name] for name in ("ts", "score", "confidence", "known", "values")}
+    types = {name: _SCORES[name] for name in ("ts", "score", "confidence", "known", "bullish", "bearish", "values")}
     with connection.cursor() as cursor:
         return read_columns(cursor, _READ, arguments, types, array_length=len(FACTORS))
 
