@@ -32,6 +32,7 @@ from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.modelling.spec import TrainingSpec
 from trading_pipelines.domain.risk.alerts import AlertThresholds
 from trading_pipelines.domain.risk.limits import RiskLimits
+from trading_pipelines.domain.scoring.spec import ScoringSpec
 from trading_pipelines.domain.signals.policy import Direction, Profile, SignalPolicy
 from trading_pipelines.domain.simulation.spec import SimulatedMarketSpec
 from trading_pipelines.domain.validation.drift import DriftSpec
@@ -312,6 +313,8 @@ class Settings(BaseSettings):
     alerts: AlertThresholds = AlertThresholds()
     training: TrainingSpec = TrainingSpec()
     drift: DriftSpec = DriftSpec()
+    scoring: ScoringSpec = ScoringSpec()
+    """Weights of the composite score's factors, and the limits around them."""
     simulation: SimulatedMarketSpec = SimulatedMarketSpec()
     session: SessionSettings = SessionSettings()
     fill: FillSettings = FillSettings()
