@@ -144,6 +144,14 @@ def add_signals(figure: go.Figure, signals: pd.DataFrame, bars: pd.DataFrame) ->
         )
 
 
+def mark_bar(figure: go.Figure, opened: Any, length: Any, until: Any) -> None:
+    """Shade one bar over the whole height, and keep the time axis as it is for all bars up to `until`."""
+    figure.add_vrect(
+        x0=opened - length / 2, x1=opened + length / 2, fillcolor=formats.palette().accent, opacity=0.25, line_width=0
+    )
+    figure.update_xaxes(range=[figure.layout.xaxis.range[0], until + 3 * length])
+
+
 _FILL_MARKS = {
     "ENTRY": ("circle", "Entry"),
     "TP1": ("diamond", "Target"),

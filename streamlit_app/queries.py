@@ -25,6 +25,7 @@ from trading_pipelines.store.read_models import (
     performance,
     positions,
     reader,
+    replay,
     sessions,
     signals,
     status,
@@ -201,6 +202,14 @@ def signal_marks(session_id: UUID, exchange: str, symbol: str, start: datetime, 
 def fill_marks(session_id: UUID, exchange: str, symbol: str, start: datetime, end: datetime) -> pd.DataFrame:
     with _connection() as connection:
         return chart.fill_marks(connection, session_id, exchange, symbol, start, end)
+
+
+@st.cache_data(ttl=CALM, show_spinner=False, max_entries=20)
+def session_bars(
+    session_id: UUID, exchange: str, symbol: str, timeframe: str, start: datetime, end: datetime
+) -> list[replay.SessionBar]:
+    with _connection() as connection:
+        return replay.session_bars(connection, session_id, exchange, symbol, timeframe, start, end)
 
 
 @st.cache_data(ttl=LIVE, show_spinner=False)

@@ -35,6 +35,7 @@ page = st.navigation(
                 icon=":material/account_tree:",
                 url_path="sessions",
             ),
+            st.Page("app_pages/replay.py", title="Replay", icon=":material/replay:", url_path="replay"),
             st.Page(
                 "app_pages/performance.py",
                 title="Performance",

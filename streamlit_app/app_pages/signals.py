@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID
 
 import charts
+import decisions
 import formats
 import layout
 import pandas as pd
@@ -116,7 +117,7 @@ def _detail(session: SessionSummary, detail: SignalDetail) -> None:
             _factors(detail.factors)
         with right:
             st.markdown("**Gates at the moment of decision**")
-            _gates(detail.gates)
+            decisions.gates(detail.gates, "gates")
 
 
 def _story(signal: dict[str, Any]) -> str:
@@ -163,27 +164,6 @@ def _levels(signal: dict[str, Any]) -> pd.DataFrame:
             "r": [sign * (price - reference) / abs(reference - stop) for price in prices],
         }
     )
-
-
-def _gates(gates: pd.DataFrame) -> None:
-    if gates.empty:
-        st.caption("No gates were recorded.")
-        return
-    shown = pd.DataFrame(
-        {
-            "gate": gates["name"].map(formats.gate),
-            "value": [formats.gate_number(g.name, g.value) for g in gates.itertuples(index=False)],
-            "threshold": [formats.gate_number(g.name, g.threshold) for g in gates.itertuples(index=False)],
-            "verdict": gates["passed"].map({True: "✓", False: "✗"}),
-        }
-    )
-    columns = (
-        Column("verdict", "", None, lambda v: v == "✓", kind="text", width=36),
-        Column("gate", "Gate", kind="text", width=185),
-        Column("value", "Value"),
-        Column("threshold", "Threshold"),
-    )
-    layout.table(shown, columns, "gates")
 
 
 def _factors(factors: pd.DataFrame) -> None:

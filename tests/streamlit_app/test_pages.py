@@ -13,6 +13,7 @@ PAGES = (
     "chart",
     "positions",
     "sessions",
+    "replay",
     "performance",
     "models",
     "data_status",

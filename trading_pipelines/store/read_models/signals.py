@@ -78,7 +78,7 @@ _DETAIL = """
 select s.*, i.symbol, d.gates, d.decided_at
 from signals s
 join instruments i using (instrument_id)
-join decisions d using (session_id, instrument_id, timeframe, ts)
+join decisions d using (session_id, instrument_id, timeframe, ts, strategy)
 where s.signal_id = %s
 """
 
