@@ -9,12 +9,13 @@ from trading_pipelines.adapters.sources.simulated import SimulatedSource
 from trading_pipelines.application.features import build_features, current_feature_set, update_breadth
 from trading_pipelines.application.ingestion import ingest
 from trading_pipelines.application.leakcheck import check_features
+from trading_pipelines.domain.alternative.series import MARKET, SIMULATED, Observation
 from trading_pipelines.domain.features.compute import FeatureMatrix
 from trading_pipelines.domain.features.registry import NAMES
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.simulation.spec import SimulatedMarketSpec
 from trading_pipelines.store.connection import Connection
-from trading_pipelines.store.repositories import breadth, instruments
+from trading_pipelines.store.repositories import breadth, instruments, observations
 from trading_pipelines.store.repositories import features as feature_store
 
 NOW = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
@@ -105,3 +106,58 @@ def test_hash_of_the_inputs_changes_with_a_candle_and_only_then(market: Connecti
     market.execute("update ohlcv_15m set volume = volume + 1 where ts = %s", (NOW - 3 * BAR,))
 
     assert build() != first
+
+
+def _observed(known_before: timedelta, value: float, *, name: str = "sentiment", coin: str = "ETH") -> Observation:
+    """A value of three hours ago that became known so long before now."""
+    return Observation(name, coin, SIMULATED, NOW - timedelta(hours=3), NOW - known_before, value)
+
+
+def _value(connection: Connection, symbol: str, name: str, opened: datetime = NOW - BAR) -> float:
+    return float(_rows(connection, symbol, opened, opened + BAR).values[-1, NAMES.index(name)])
+
+
+def test_outside_series_is_joined_by_coin_in_the_version_known_at_the_close(market: Connection) -> None:
+    hour = timedelta(hours=1)
+    rows = [_observed(2 * hour, 0.25), _observed(hour, 0.75), _observed(2 * hour, 31.0, name="fear_greed", coin=MARKET)]
+    observations.add(market, rows)
+
+    build_features(market, "simulated", SYMBOLS, "15m", NOW - LONG, NOW)
+
+    assert _value(market, "ETHUSDT", "sentiment") == 0.75
+    assert _value(market, "ETHUSDT", "sentiment", NOW - 2 * hour) == 0.25
+    assert np.isnan(_value(market, "ETHUSDT", "sentiment", NOW - 4 * hour))
+    assert np.isnan(_value(market, "BTCUSDT", "sentiment"))
+    assert {_value(market, symbol, "fear_greed") for symbol in SYMBOLS} == {31.0}
+
+
+def test_newest_bar_with_outside_series_equals_that_of_a_long_rebuild(market: Connection) -> None:
+    draw = np.random.default_rng(1)
+    hours = [NOW - timedelta(hours=h) for h in range(24 * 40)]
+    for series, coins in (("exchange_netflow_usd", ["ETH", "SOL", MARKET]), ("open_interest_usd", ["ETH", "BTC"])):
+        for coin in coins:
+            values = 1000 + draw.normal(0, 100, len(hours))
+            later = draw.uniform(1, 2, len(hours))
+            rows = zip(hours, later, values, strict=True)
+            observations.add(
+                market, [Observation(series, coin, SIMULATED, ts, ts + timedelta(hours=h), v) for ts, h, v in rows]
+            )
+    build_features(market, "simulated", SYMBOLS, "15m", NOW - BAR, NOW)
+    live = {symbol: _rows(market, symbol, NOW - BAR).values for symbol in SYMBOLS}
+    assert not np.isnan(live["SOLUSDT"][-1, NAMES.index("netflow_unusual")])
+
+    build_features(market, "simulated", SYMBOLS, "15m", NOW - LONG, NOW)
+
+    for symbol in SYMBOLS:
+        np.testing.assert_allclose(_rows(market, symbol, NOW - BAR).values, live[symbol], rtol=1e-9, atol=1e-9)
+    assert check_features(market, "simulated", SYMBOLS, "15m", 5, 1).leaks == {}
+
+
+def test_check_finds_a_revision_that_is_said_to_have_been_known_before_it_was(market: Connection) -> None:
+    observations.add(market, [_observed(timedelta(hours=2), 0.25)])
+    build_features(market, "simulated", ["ETHUSDT"], "15m", NOW - BAR, NOW)
+    market.execute("update features_15m set values[%s] = 0.75", (NAMES.index("sentiment") + 1,))
+
+    (leak,) = check_features(market, "simulated", ["ETHUSDT"], "15m", 1, 1).leaks["ETHUSDT"]
+
+    assert (leak.column, leak.stored, leak.recomputed) == ("sentiment", 0.75, 0.25)

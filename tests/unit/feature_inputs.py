@@ -2,7 +2,9 @@
 
 import numpy as np
 
+from trading_pipelines.domain.alternative.series import SERIES
 from trading_pipelines.domain.features.context import Bars, Breadth, FeatureInputs, Settlements
+from trading_pipelines.domain.features.observations import OBSERVED, Observed
 from trading_pipelines.domain.features.windows import Floats
 from trading_pipelines.domain.market.timeframe import Timeframe
 
@@ -24,7 +26,25 @@ def make_inputs(seed: int, bars: int = BARS) -> FeatureInputs:
         leader=leader,
         funding=Settlements(settled, np.random.default_rng(seed).normal(0, 1e-4, len(settled))),
         breadth=Breadth(leader.closes_at, *np.random.default_rng(seed + 200).random((3, bars))),
+        observed={f.series: make_observed(f.series, seed, own.closes_at[-1]) for f in OBSERVED if not f.market},
+        market={f.series: make_observed(f.series, seed + 300, own.closes_at[-1]) for f in OBSERVED if f.market},
     )
+
+
+def make_observed(series: str, seed: int, until: np.datetime64) -> Observed:
+    """A series as its source tells it: late by some hours at times, and every fifth value revised days later."""
+    draw = np.random.default_rng([seed, *series.encode()])
+    step = SERIES[series].period or np.timedelta64(8, "h")
+    ts = np.arange(START - np.timedelta64(45, "D"), until, np.timedelta64(step, "us"))
+    lag = np.timedelta64(SERIES[series].period + SERIES[series].publication_lag, "us")
+    told = ts + lag + (draw.exponential(30, len(ts)) * 60e6).astype("timedelta64[us]")
+    revised = np.flatnonzero(draw.random(len(ts)) < 0.2)
+    again = told[revised] + (draw.uniform(1, 72, len(revised)) * 3_600e6).astype("timedelta64[us]")
+    available_at, of = np.concatenate((told, again)), np.concatenate((ts, ts[revised]))
+    value = 50 + np.cumsum(draw.normal(0, 0.2, len(of)))
+    order = np.argsort(available_at, kind="stable")
+    known = available_at[order] <= until
+    return Observed(available_at[order][known], of[order][known], value[order][known])
 
 
 def tail(bars: Bars, count: int) -> Bars:

@@ -38,9 +38,7 @@ def _with_history(spec: FeatureSpec, bars: int) -> FeatureInputs:
     return replace(INPUTS, higher={timeframe: tail(INPUTS.higher[timeframe], bars)})
 
 
-@pytest.mark.parametrize(
-    "spec", [s for s in REGISTRY if s.source not in (Source.FUNDING, Source.BREADTH)], ids=lambda s: s.name
-)
+@pytest.mark.parametrize("spec", [s for s in REGISTRY if s.source in TIMEFRAMES], ids=lambda s: s.name)
 def test_value_is_that_of_the_batch_with_the_history_it_names_and_missing_with_less(spec: FeatureSpec) -> None:
     whole = MATRIX.values[-1, NAMES.index(spec.name)]
     enough = compute_features(_with_history(spec, spec.look_back), [spec]).values[-1, 0]
@@ -51,12 +49,11 @@ def test_value_is_that_of_the_batch_with_the_history_it_names_and_missing_with_l
 
 def test_row_computed_from_the_warm_up_alone_is_that_of_the_batch() -> None:
     signal = WARMUP_BARS["signal"]
-    alone = FeatureInputs(
+    alone = replace(
+        INPUTS,
         bars=tail(INPUTS.bars, signal),
         higher={timeframe: tail(bars, WARMUP_BARS[timeframe]) for timeframe, bars in INPUTS.higher.items()},
         leader=None if INPUTS.leader is None else tail(INPUTS.leader, signal),
-        funding=INPUTS.funding,
-        breadth=INPUTS.breadth,
     )
     np.testing.assert_allclose(compute_features(alone).values[-1], MATRIX.values[-1], rtol=1e-9, atol=1e-9)
 
@@ -64,11 +61,12 @@ def test_row_computed_from_the_warm_up_alone_is_that_of_the_batch() -> None:
 @pytest.mark.parametrize("rows", [1, 7, 96])
 def test_newest_bars_of_many_symbols_in_one_pass_are_those_of_the_batch(rows: int) -> None:
     """Also of the leader itself, of a symbol that has just been listed, and of one without longer bars or funding."""
-    listed = replace(make_inputs(seed=2), leader=INPUTS.leader, breadth=INPUTS.breadth)
+    listed = replace(make_inputs(seed=2), leader=INPUTS.leader, breadth=INPUTS.breadth, market=INPUTS.market)
     listed = replace(listed, bars=tail(listed.bars, 700), higher={t: tail(b, 30) for t, b in listed.higher.items()})
     new = replace(listed, bars=tail(listed.bars, 3))
     bare = replace(listed, funding=Settlements(INPUTS.funding.ts[:0], INPUTS.funding.rate[:0]))
-    bare = replace(bare, higher={t: tail(b, 0) for t, b in bare.higher.items()})
+    few = {name: series for name, series in bare.observed.items() if name != "sentiment"}
+    bare = replace(bare, higher={t: tail(b, 0) for t, b in bare.higher.items()}, observed=few)
     leader = replace(INPUTS, leader=None)
     symbols = [INPUTS, leader, listed, new, bare]
     for inputs, matrix in zip(symbols, compute_newest(symbols, rows), strict=True):
@@ -161,9 +159,10 @@ def test_stale_value_of_another_series_is_missing() -> None:
 
 def test_symbol_without_other_series_has_its_own_features_only() -> None:
     alone = first_hours(INPUTS, BARS)
-    values = compute_features(replace(alone, higher={}, leader=None, breadth=None)).values[-1]
-    missing = {spec.source for spec, value in zip(REGISTRY, values, strict=True) if np.isnan(value)}
-    assert missing == {Source.LEADER, Source.BREADTH, Source.H1, Source.H4, Source.D1}
+    alone = replace(alone, higher={}, leader=None, breadth=None, observed={}, market={})
+    values = compute_features(alone).values[-1]
+    known = {spec.source for spec, value in zip(REGISTRY, values, strict=True) if not np.isnan(value)}
+    assert known == {Source.OWN, Source.FUNDING}
 
 
 def test_no_candles_give_no_rows() -> None:

@@ -77,6 +77,26 @@ def _funding_before_its_settlement(x: FeatureInputs) -> Floats:
     return as_of(x.bars.closes_at, x.funding.ts - np.timedelta64(480, "m"), x.funding.rate, 1440)
 
 
+def _index_of_its_own_day(x: FeatureInputs) -> Floats:
+    series = x.market["stablecoin_supply_usd"]
+    by_day = dict(zip(series.ts.astype("datetime64[D]").tolist(), series.value, strict=True))
+    return np.array([by_day.get(day, np.nan) for day in x.bars.ts.astype("datetime64[D]").tolist()])
+
+
+def _flow_by_the_hour_it_speaks_of(x: FeatureInputs) -> Floats:
+    series = x.observed["exchange_netflow_usd"]
+    order = np.argsort(series.ts, kind="stable")
+    return as_of(x.bars.closes_at, series.ts[order], series.value[order], 1440)
+
+
+def _index_as_revised_later(x: FeatureInputs) -> Floats:
+    series = x.market["fear_greed"]
+    newest = dict(zip(series.ts.tolist(), series.value, strict=True))
+    first = np.sort(np.unique(series.ts, return_index=True)[1])
+    final = np.array([newest[ts] for ts in series.ts[first].tolist()])
+    return as_of(x.bars.closes_at, series.available_at[first], final, 2 * 1440)
+
+
 def _filled_backwards(x: FeatureInputs) -> Floats:
     return pd.Series(np.where(x.bars.volume > 150, x.bars.close, np.nan)).bfill().to_numpy()
 
@@ -128,6 +148,9 @@ def _mean_label_of_the_hour(x: FeatureInputs) -> Floats:
         _leader_by_next_bar,
         _funding_mean_of_the_day,
         _funding_before_its_settlement,
+        _index_of_its_own_day,
+        _flow_by_the_hour_it_speaks_of,
+        _index_as_revised_later,
         _filled_backwards,
         _interpolated,
         _high_of_the_day,
@@ -173,6 +196,17 @@ def _funding_that_is_settled(x: FeatureInputs) -> Floats:
     return x.funding_rate
 
 
+def _index_in_the_version_of_then(x: FeatureInputs) -> Floats:
+    series = x.market["fear_greed"]
+    return as_of(x.bars.closes_at, series.available_at, series.value, 2 * 1440)
+
+
+def _flow_as_it_was_told(x: FeatureInputs) -> Floats:
+    series = x.observed["exchange_netflow_usd"]
+    mean = pd.Series(series.value).rolling(5).mean().to_numpy()
+    return as_of(x.bars.closes_at, series.available_at, mean, 1440)
+
+
 def _filled_forwards(x: FeatureInputs) -> Floats:
     return pd.Series(np.where(x.bars.volume > 150, x.bars.close, np.nan)).ffill().to_numpy()
 
@@ -194,6 +228,8 @@ def _share_of_rises_so_far_in_the_hour(x: FeatureInputs) -> Floats:
         _hour_that_has_closed,
         _swing_when_confirmed,
         _funding_that_is_settled,
+        _index_in_the_version_of_then,
+        _flow_as_it_was_told,
         _filled_forwards,
         _share_of_rises_so_far_in_the_hour,
     ],

@@ -11,14 +11,17 @@ from typing import Any, cast
 import numpy as np
 import psycopg
 
+from trading_pipelines.domain.alternative.series import MARKET, coin_of
 from trading_pipelines.domain.features import breadth, registry
 from trading_pipelines.domain.features.compute import FeatureMatrix, compute_features, compute_newest
 from trading_pipelines.domain.features.context import Bars, Breadth, FeatureInputs, Settlements
+from trading_pipelines.domain.features.observations import Observed, history_of
 from trading_pipelines.domain.market.timeframe import Timeframe
+from trading_pipelines.domain.simulation.market import EXCHANGE as SIMULATED_EXCHANGE
 from trading_pipelines.errors import UserError
 from trading_pipelines.store.copy import UpsertCount
 from trading_pipelines.store.repositories import breadth as breadth_store
-from trading_pipelines.store.repositories import candles, funding, instruments
+from trading_pipelines.store.repositories import candles, funding, instruments, observations
 from trading_pipelines.store.repositories import features as feature_store
 
 LEADER = "BTCUSDT"
@@ -172,15 +175,17 @@ class _History:
         self.stored = instruments.by_symbol(connection, exchange)
         self._higher = [t for t in (Timeframe.H1, Timeframe.H4, Timeframe.D1) if t.minutes > timeframe.minutes]
         self._loaded: dict[tuple[int, Timeframe], Bars] = {}
+        self._observed: dict[str, dict[str, Observed]] = {}
 
     def load(self, symbols: Sequence[str]) -> None:
-        """Load the candles of several symbols at once, in place of those that were loaded before."""
+        """Load the series of several symbols at once, in place of those that were loaded before."""
         ids = [self.stored[symbol].instrument_id for symbol in symbols]
         self._loaded = {
             (instrument_id, timeframe): bars
             for timeframe in (self.timeframe, *self._higher)
             for instrument_id, bars in self._read(ids, timeframe).items()
         }
+        self._observed = self._read_observed([self._coin(symbol) for symbol in symbols], market=False)
 
     def inputs(self, symbol: str) -> FeatureInputs:
         instrument_id = self.stored[symbol].instrument_id
@@ -190,6 +195,8 @@ class _History:
             leader=None if symbol == LEADER else self._leader,
             funding=self._funding(instrument_id),
             breadth=self._breadth,
+            observed=self._observations(self._coin(symbol)),
+            market=self._market,
         )
 
     @cached_property
@@ -201,6 +208,30 @@ class _History:
     def _breadth(self) -> Breadth:
         since = self.start - 2 * self.timeframe.delta
         return breadth_store.read(self.connection, self.exchange, self.timeframe, since, self.end)
+
+    @cached_property
+    def _market(self) -> dict[str, Observed]:
+        return self._read_observed([MARKET], market=True)[MARKET]
+
+    def _coin(self, symbol: str) -> str:
+        return coin_of(self.stored[symbol].instrument.base)
+
+    def _observations(self, coin: str) -> dict[str, Observed]:
+        known = self._observed.get(coin)
+        return self._read_observed([coin], market=False)[coin] if known is None else known
+
+    def _read_observed(self, coins: Sequence[str], *, market: bool) -> dict[str, dict[str, Observed]]:
+        """Series from outside by coin; what is too old to matter in either of its times is left out."""
+        since = {name: self.start - history for name, history in history_of(market=market).items()}
+        simulated = self.exchange == SIMULATED_EXCHANGE
+        found = observations.read_series(
+            self.connection, since, list(dict.fromkeys(coins)), self.end, simulated=simulated
+        )
+        by_coin: dict[str, dict[str, Observed]] = {coin: {} for coin in coins}
+        for (name, coin), columns in found.items():
+            recent = columns["ts"] >= to_naive(since[name])
+            by_coin[coin][name] = Observed(*(columns[c][recent] for c in ("available_at", "ts", "value")))
+        return by_coin
 
     def _bars(self, instrument_id: int, timeframe: Timeframe) -> Bars:
         loaded = self._loaded.get((instrument_id, timeframe))

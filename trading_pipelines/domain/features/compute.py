@@ -83,10 +83,10 @@ def _fill(values: npt.NDArray[np.float64], inputs: FeatureInputs, specs: Sequenc
 
 
 def _alike(symbols: Sequence[FeatureInputs]) -> Iterable[list[int]]:
-    """Positions of the symbols that can lie side by side: the same leader, breadth and longer timeframes."""
+    """Positions of the symbols that can lie side by side: the same leader, breadth, market and longer timeframes."""
     groups: dict[tuple[object, ...], list[int]] = {}
     for i, x in enumerate(symbols):
-        groups.setdefault((id(x.leader), id(x.breadth), *x.higher), []).append(i)
+        groups.setdefault((id(x.leader), id(x.breadth), id(x.market), *x.higher), []).append(i)
     return groups.values()
 
 

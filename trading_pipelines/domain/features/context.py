@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import talib
 
+from trading_pipelines.domain.features.observations import Observed
 from trading_pipelines.domain.features.windows import (
     Floats,
     Times,
@@ -311,6 +312,8 @@ class FeatureInputs:
         The market's leading symbol on the signal timeframe; None for itself and where it is not stored.
     breadth : Breadth or None
         What the majors do; None where too few are stored.
+    observed, market : mapping
+        Series from outside by name, of the symbol's own coin and of the whole market.
     """
 
     bars: Bars
@@ -318,6 +321,8 @@ class FeatureInputs:
     leader: Bars | None
     funding: Settlements
     breadth: Breadth | None = None
+    observed: Mapping[str, Observed] = field(default_factory=dict[str, Observed])
+    market: Mapping[str, Observed] = field(default_factory=dict[str, Observed])
 
     def known_at(self, moment: np.datetime64) -> "FeatureInputs":
         """What of all this was known at `moment`."""
@@ -327,6 +332,8 @@ class FeatureInputs:
             leader=None if self.leader is None else self.leader.known_at(moment),
             funding=self.funding.known_at(moment),
             breadth=None if self.breadth is None else self.breadth.known_at(moment),
+            observed={name: series.known_at(moment) for name, series in self.observed.items()},
+            market={name: series.known_at(moment) for name, series in self.market.items()},
         )
 
     def digest(self) -> bytes:
@@ -342,6 +349,10 @@ class FeatureInputs:
         )
         for column in (self.funding.ts, self.funding.rate, *majors):
             found.update(np.ascontiguousarray(column).tobytes())
+        for name, series in (*sorted(self.market.items()), *sorted(self.observed.items())):
+            found.update(name.encode())
+            for column in (series.available_at, series.ts, series.value):
+                found.update(np.ascontiguousarray(column).tobytes())
         return found.digest()
 
     def newest(self, bars: int) -> "FeatureInputs":
@@ -398,7 +409,7 @@ class FeatureInputs:
 def side_by_side(symbols: Sequence[FeatureInputs]) -> FeatureInputs:
     """Symbols as the rows of one input, aligned at their newest bars; a shorter history begins with NaN.
 
-    They share the leader, the breadth and which longer timeframes there are.
+    They share the leader, the breadth, the market's series and which longer timeframes there are.
     """
     first = symbols[0]
     length = max(len(x.funding.ts) for x in symbols)
@@ -412,6 +423,21 @@ def side_by_side(symbols: Sequence[FeatureInputs]) -> FeatureInputs:
             np.array([_lengthened(x.funding.rate, length, np.nan) for x in symbols]),
         ),
         breadth=first.breadth,
+        observed={
+            name: _observed_side_by_side([x.observed.get(name, Observed.none()) for x in symbols])
+            for name in sorted({name for x in symbols for name in x.observed})
+        },
+        market=first.market,
+    )
+
+
+def _observed_side_by_side(series: Sequence[Observed]) -> Observed:
+    length = max(len(x.value) for x in series)
+    long_ago = np.datetime64("1970-01-01", "us")
+    return Observed(
+        np.array([_lengthened(x.available_at, length, long_ago) for x in series]),
+        np.array([_lengthened(x.ts, length, long_ago) for x in series]),
+        np.array([_lengthened(x.value, length, np.nan) for x in series]),
     )
 
 

@@ -12,6 +12,7 @@ from enum import StrEnum
 
 import numpy as np
 
+from trading_pipelines.domain.alternative.series import SERIES
 from trading_pipelines.domain.anomaly.measures import RECENT_BARS, recent
 from trading_pipelines.domain.features.context import (
     MACD_BARS,
@@ -23,10 +24,11 @@ from trading_pipelines.domain.features.context import (
     talib_version,
     wilder_bars,
 )
+from trading_pipelines.domain.features.observations import MARGIN, OBSERVED, ObservedFeature
 from trading_pipelines.domain.features.windows import Floats, divide, lag
 from trading_pipelines.domain.market.timeframe import Timeframe
 
-VERSION = 3
+VERSION = 4
 Compute = Callable[[FeatureInputs], Floats]
 H1, H4, D1 = Timeframe.H1, Timeframe.H4, Timeframe.D1
 ATR, RSI = wilder_bars(14), wilder_bars(14)
@@ -46,6 +48,8 @@ class Source(StrEnum):
     LEADER = "BTC's bars"
     FUNDING = "funding"
     BREADTH = "market breadth"
+    COIN = "outside, of the coin"
+    MARKET = "outside, of the market"
 
 
 AVAILABILITY = {
@@ -56,6 +60,9 @@ AVAILABILITY = {
     Source.LEADER: "the newest bar that has closed, for two bars at most; nothing for BTC itself",
     Source.FUNDING: "the newest rate settled before the close of the bar, for two days at most; nothing for spot",
     Source.BREADTH: "the breadth at the newest close at which the basket's bars were known, for two bars at most",
+    Source.COIN: f"the newest value known {MARGIN.seconds // 60} minutes before the close, in the version of then, "
+    "for as long as the series counts; nothing where no source is set up",
+    Source.MARKET: "the same of the whole market",
 }
 
 
@@ -69,7 +76,7 @@ class FeatureSpec:
         What one unit of the value means; `ratio` and `log` are dimensionless.
     look_back : int
         Bars of the source, the newest included, that the value depends on; it is NaN while there are fewer. A recursive
-        indicator depends on all bars, but on older ones with a weight below 1e-12.
+        indicator depends on all bars, but on older ones with a weight below 1e-12. Of a series from outside, days.
     compute : callable
         From the inputs to one value per bar.
     window : int
@@ -84,6 +91,8 @@ class FeatureSpec:
     description: str
     compute: Compute
     window: int = 1
+    series: str | None = None
+    """Name of the series from outside that it is made of, see `domain.alternative.series`."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +182,20 @@ def _higher_ema(n: int) -> Row:
 
 def _leader_return(n: int) -> Row:
     return f"btc_ret_{n}", "log", n + 1, f"BTC's log return over {n} bars", lambda x: x.lead(lambda b: b.log_return(n))
+
+
+def _observed(feature: ObservedFeature) -> FeatureSpec:
+    hours = SERIES[feature.series].max_age.total_seconds() / 3600
+    return FeatureSpec(
+        "outside",
+        Source.MARKET if feature.market else Source.COIN,
+        feature.name,
+        feature.unit,
+        feature.days,
+        f"{feature.text}; a value counts for {hours:.0f} hours",
+        lambda x: feature.compute(x.bars.closes_at, x.market if feature.market else x.observed),
+        series=feature.series,
+    )
 
 
 REGISTRY: tuple[FeatureSpec, ...] = (
@@ -395,6 +418,7 @@ REGISTRY: tuple[FeatureSpec, ...] = (
         Source.FUNDING,
         ("funding_rate", "fraction", 1, "Newest settled funding rate", lambda x: x.funding_rate),
     ),
+    *map(_observed, OBSERVED),
 )
 NAMES: tuple[str, ...] = tuple(spec.name for spec in REGISTRY)
 PRICE_SCALED = frozenset({"atr_14"})
@@ -415,8 +439,9 @@ WARMUP_BARS: dict[str, int] = {
 
 
 def definition_hash(registry: Sequence[FeatureSpec] = REGISTRY) -> str:
-    """Identity of the feature set: version, features in order, and the indicator library."""
-    text = json.dumps([VERSION, talib_version(), [(spec.name, spec.look_back) for spec in registry]])
+    """Identity of the feature set: version, features in order, ages of outside series, and the indicator library."""
+    outside = [feature.definition for feature in OBSERVED]
+    text = json.dumps([VERSION, talib_version(), [(spec.name, spec.look_back) for spec in registry], outside])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -428,7 +453,7 @@ def documentation() -> str:
         "Written from the registry in `trading_pipelines/domain/features/registry.py`. A row belongs to one closed bar",
         "of the signal timeframe and holds what was known at its close. *Bars* is how many bars of the source a value",
         "depends on; it is NaN while there are fewer. Recursive indicators (EMA, RSI, ATR, ADX, MACD) count until the",
-        "weight of anything older is below 1e-12.",
+        "weight of anything older is below 1e-12. For series from outside it is the days of the window.",
         "",
         "| source | what is used |",
         "|---|---|",
