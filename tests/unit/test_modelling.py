@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from trading_pipelines.domain.labeling.triple_barrier import RowLabels
 from trading_pipelines.domain.modelling import training
 from trading_pipelines.domain.modelling.classifier import (
     BinnedSamples,
@@ -170,6 +171,26 @@ def test_model_learns_from_what_no_pattern_leaves_out() -> None:
     spec = TrainingSpec(excluded_features=("d1_*", "funding_rate"))
     names = ("ret_1", "d1_ret_5", "atr_14", "funding_rate", "rsi_14")
     assert training.model_inputs(names, {"atr_14"}, spec) == [0, 4]
+
+
+def test_column_of_a_source_that_nobody_has_set_up_changes_nothing() -> None:
+    data, spec = _noise(0), SPEC
+    labels = RowLabels(data.samples.labels, data.label_end, data.samples.weights, np.zeros(len(data)))
+    unknown = np.column_stack([data.samples.features, np.full(len(data), np.nan), np.full(len(data), 7.0)])
+    assembled = training.assemble(data.known_at, unknown, (*data.features, "nobody", "same"), labels)
+
+    assert assembled.features == data.features
+    as_of = data.label_end[-1]
+    artefacts = [training.fit_final(rows, as_of, spec) for rows in (data, assembled)]
+    assert artefacts[0] is not None
+    assert artefacts[0] == artefacts[1]
+
+
+def test_column_that_is_known_for_a_part_of_the_time_is_kept() -> None:
+    data = _noise(0)
+    labels = RowLabels(data.samples.labels, data.label_end, data.samples.weights, np.zeros(len(data)))
+    late = np.where(np.arange(len(data)) > 3_000, 7.0, np.nan)[:, None]
+    assert training.assemble(data.known_at, late, ("late",), labels).features == ("late",)
 
 
 def test_one_position_is_held_at_a_time_and_pays_its_costs() -> None:

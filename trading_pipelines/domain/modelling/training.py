@@ -94,10 +94,23 @@ def model_inputs(names: Sequence[str], price_scaled: Set[str], spec: TrainingSpe
 
 
 def assemble(known_at: Times, features: Floats, names: tuple[str, ...], labels: RowLabels) -> TrainingData:
-    """Keep the rows that have a label; what is still warming up is NaN, which the booster knows how to take."""
+    """Keep the rows that have a label, and the columns that say anything.
+
+    What is still warming up is NaN, which the booster knows how to take. A column that is the same in all rows, such as
+    that of a source which nobody has set up, would be no input: only a name in the version and in its novelty.
+    """
     keep = labels.value >= 0
-    samples = Samples(features[keep], labels.value[keep], labels.weight[keep])
-    return TrainingData(known_at[keep], labels.known_at[keep], samples, names, labels.move[keep])
+    known = features[keep]
+    told = [i for i, column in enumerate(known.T) if not _is_constant(column)]
+    samples = Samples(known[:, told], labels.value[keep], labels.weight[keep])
+    return TrainingData(
+        known_at[keep], labels.known_at[keep], samples, tuple(names[i] for i in told), labels.move[keep]
+    )
+
+
+def _is_constant(column: Floats) -> bool:
+    first = column[:1]
+    return bool(np.array_equal(column, np.broadcast_to(first, column.shape), equal_nan=True))
 
 
 def splitter(spec: TrainingSpec) -> WalkForward:
