@@ -62,21 +62,27 @@ class CollectionReport:
 
 
 def collect(
-    connection: Connection, source: AlternativeSource[Any], since: datetime, until: datetime
+    connection: Connection,
+    source: AlternativeSource[Any],
+    since: datetime,
+    until: datetime,
+    *,
+    now: datetime | None = None,
 ) -> CollectionReport:
-    """Store what `source` has about (since, until], with its state, and commit.
+    """Store what `source` has about (since, until], with its state as of `now` (by default `until`), and commit.
 
     Never raises for what the source does; the report and the stored state tell of it.
     """
+    at = now or until
     try:
-        report = _store(connection, source.name, _fetch(source, since, until), until)
+        report = _store(connection, source.name, _fetch(source, since, until), at)
     except NotConfiguredError as error:
-        source_states.record_not_configured(connection, source.name, until, str(error))
+        source_states.record_not_configured(connection, source.name, at, str(error))
         report = CollectionReport(source.name, "NOT_CONFIGURED", str(error))
     except UserError as error:
         connection.rollback()
         log.warning("source did not deliver", source=source.name, error=str(error))
-        source_states.record_failure(connection, source.name, until, str(error))
+        source_states.record_failure(connection, source.name, at, str(error))
         report = CollectionReport(source.name, "FAILING", str(error))
     connection.commit()
     return report

@@ -33,6 +33,7 @@ _COMMENT = re.compile(r"^comment on column (\w+)\.(\w+) is\s+'((?:[^']|'')*)';",
 def table_spec(
     table: str,
     *,
+    key: str | None = None,
     group: str,
     owner: str,
     description: str,
@@ -40,12 +41,12 @@ def table_spec(
     deps: Iterable[dg.AssetKey | dg.AssetDep | str] = (),
     fresh_within: timedelta | None = None,
 ) -> dg.AssetSpec:
-    """Describe a table as an asset whose key is the table's name.
+    """Describe a table as an asset whose key is the table's name, or `key` where several assets share the table.
 
     `fresh_within` is how long the table may stay without an update before Dagster shows it as stale.
     """
     return dg.AssetSpec(
-        key=table,
+        key=key or table,
         group_name=group,
         owners=[owner],
         description=description,

@@ -16,6 +16,7 @@ from trading_pipelines.settings import settings
 if TYPE_CHECKING:
     import psycopg
 
+    from trading_pipelines.adapters.alternative.base import AlternativeSource
     from trading_pipelines.adapters.exchanges.base import ExchangePort
     from trading_pipelines.adapters.sources.base import MarketDataSource
     from trading_pipelines.domain.execution.session import TradingSession
@@ -51,6 +52,16 @@ class SourceResource(dg.ConfigurableResource[Any]):
         return open_source(settings())
 
 
+class OutsideResource(dg.ConfigurableResource[Any]):
+    """The sources of alternative data that the settings choose."""
+
+    def open(self, dataset: str) -> "tuple[AlternativeSource[Any], ...]":
+        """The sources of a dataset; one that lacks its key is among them and says so when it is asked."""
+        from trading_pipelines.adapters.alternative.factory import open_dataset
+
+        return open_dataset(settings(), dataset)
+
+
 class ExchangeResource(dg.ConfigurableResource[Any]):
     """The exchange account behind a trading session."""
 
@@ -67,5 +78,6 @@ def platform_resources() -> dict[str, dg.ConfigurableResource[Any]]:
         "clock": ClockResource(),
         "database": DatabaseResource(),
         "source": SourceResource(),
+        "outside": OutsideResource(),
         "exchange": ExchangeResource(),
     }

@@ -1,0 +1,142 @@
+"""Reading answers of strangers: fields that must be there, numbers that must be numbers, one bad item at a time.
+
+Belongs here: what all sources share when they check items. Does not belong here: what the items of one source look
+like.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from trading_pipelines.adapters.alternative.base import Delivery, Refused
+from trading_pipelines.domain.alternative.series import SERIES, Observation
+
+Item = TypeVar("Item")
+Received = TypeVar("Received")
+PAYLOAD_CHARACTERS = 2_000
+_BROKEN = (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError)
+"""What reading an item raises that is not as documented."""
+
+
+class UnfitItemError(ValueError):
+    """An item that is not taken; the message is the reason."""
+
+
+def sift(
+    received: Iterable[Received],
+    read: Callable[[Received], Item | Iterable[Item] | None],
+    name: Callable[[Received], Any],
+    *,
+    unchanged: bool = False,
+) -> Delivery[Any]:
+    """Read items one by one and keep the unfit ones apart, each with its reason.
+
+    Parameters
+    ----------
+    read : callable
+        Makes an item, several or none of a received one; what it raises is the reason of a refusal.
+    name : callable
+        What a received item is called, for people; it may fail.
+    """
+    taken: list[Any] = []
+    refused: list[Refused] = []
+    for one in received:
+        try:
+            made = read(one)
+        except _BROKEN as error:
+            reason = (
+                str(error) if isinstance(error, ValueError) else f"not as documented: {type(error).__name__} {error}"
+            )
+            refused.append(Refused(_name(one, name), reason[:200], shown(one)))
+        else:
+            if made is not None:
+                taken.extend(made if isinstance(made, Iterable) else [made])
+    return Delivery(tuple(taken), tuple(refused), unchanged)
+
+
+def shown(received: Any) -> str:
+    """A received item as text, cut to a length that can be looked at."""
+    if isinstance(received, str):
+        return received[:PAYLOAD_CHARACTERS]
+    try:
+        return json.dumps(received, default=repr, ensure_ascii=False)[:PAYLOAD_CHARACTERS]
+    except (ValueError, RecursionError):
+        return repr(type(received))
+
+
+def field(record: Any, *path: str | int) -> Any:
+    """The value at a path of names and places.
+
+    Raises
+    ------
+    UnfitItemError
+        It is not there, or null.
+    """
+    value = record
+    for step in path:
+        value = _step(value, step)
+        if value is None:
+            raise UnfitItemError(f"lacks {'.'.join(map(str, path))}")
+    return value
+
+
+def number(record: Any, *path: str | int, low: float = -math.inf, high: float = math.inf) -> float:
+    """The finite number at a path; exchanges write numbers as text.
+
+    Raises
+    ------
+    UnfitItemError
+        It is not there, no number, or out of bounds.
+    """
+    value, label = field(record, *path), ".".join(map(str, path))
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise UnfitItemError(f"{label} is no number")
+    try:
+        found = float(value)
+    except (ValueError, OverflowError):
+        raise UnfitItemError(f"{label} is no number") from None
+    if not math.isfinite(found):
+        raise UnfitItemError(f"{label} is {found}")
+    if not low <= found <= high:
+        raise UnfitItemError(f"{label} is {found:g}, not within {low:g} and {high:g}")
+    return found
+
+
+def instant(record: Any, *path: str | int, unit_seconds: float = 1.0, latest: datetime) -> datetime:
+    """The time at a path, counted from 1970 in units; one after `latest` is refused.
+
+    Raises
+    ------
+    UnfitItemError
+        It is not there, no time since 2009, or in the future.
+    """
+    seconds = number(record, *path) * unit_seconds
+    label = ".".join(map(str, path))
+    if not 1_230_940_800 <= seconds <= 32_503_680_000:
+        raise UnfitItemError(f"{label} is no time since 2009")
+    found = datetime.fromtimestamp(seconds, UTC)
+    if found > latest:
+        raise UnfitItemError(f"{label} is in the future ({found:%Y-%m-%d %H:%M})")
+    return found
+
+
+def observation(series: str, coin: str, source: str, ts: datetime, value: float, fetched_at: datetime) -> Observation:
+    """A number of a known series, dated by when it was fetched, or as history where it is out of date already."""
+    return Observation(series, coin, source, ts, SERIES[series].dated(ts, fetched_at), value)
+
+
+def _step(value: Any, step: str | int) -> Any:
+    if isinstance(value, dict):
+        return value.get(step)
+    if isinstance(value, list) and isinstance(step, int):
+        return value[step] if step < len(value) else None
+    return None
+
+
+def _name(received: Received, name: Callable[[Received], Any]) -> str:
+    try:
+        return str(name(received))[:200]
+    except _BROKEN:
+        return "without a name"
