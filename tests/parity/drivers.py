@@ -27,6 +27,7 @@ from trading_pipelines.application.market_events import market_events
 from trading_pipelines.application.monitor import BarClose, carry_out_exits, manage_at_close
 from trading_pipelines.application.prediction import predict
 from trading_pipelines.application.reconciliation import reconcile
+from trading_pipelines.application.scoring import score
 from trading_pipelines.application.sessions import paper_session
 from trading_pipelines.domain.execution.session import TradingSession
 from trading_pipelines.domain.features import registry
@@ -34,6 +35,7 @@ from trading_pipelines.domain.market.candles import aggregate
 from trading_pipelines.domain.market.instrument import Instrument
 from trading_pipelines.domain.market.ticker import Ticker
 from trading_pipelines.domain.market.timeframe import Timeframe
+from trading_pipelines.domain.scoring.spec import ScoringSpec
 from trading_pipelines.services.trader import Trader
 from trading_pipelines.settings import Settings
 from trading_pipelines.store.connection import Connection
@@ -187,6 +189,7 @@ def _update_market_data(
     assert not report.errors
     build_features(connection, session.exchange, session.symbols, session.timeframe, ts, ts + SIGNAL.delta)
     predict(connection, session.exchange, session.symbols, session.timeframe, ts, ts + SIGNAL.delta)
+    score(connection, session.exchange, session.symbols, session.timeframe, now, ScoringSpec())
 
 
 def _closes(connection: Connection, ids: Mapping[str, int], ts: datetime) -> dict[int, BarClose]:

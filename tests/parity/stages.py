@@ -12,6 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psycopg
 from drivers import BASE, SIGNAL, Tape, one_price_bars
 from psycopg.conninfo import make_conninfo
@@ -22,6 +23,7 @@ from trading_pipelines.application.parity import backtest_records, session_recor
 from trading_pipelines.application.replay import replay
 from trading_pipelines.application.sessions import new_session
 from trading_pipelines.application.training import train_many
+from trading_pipelines.domain.alternative.series import MARKET, Observation
 from trading_pipelines.domain.engine.params import ExecutionParams
 from trading_pipelines.domain.execution.session import SessionMode
 from trading_pipelines.domain.market.candles import aggregate
@@ -31,18 +33,29 @@ from trading_pipelines.domain.simulation.market import SimulatedMarket
 from trading_pipelines.domain.simulation.spec import SimulatedMarketSpec
 from trading_pipelines.settings import Settings, load_settings
 from trading_pipelines.store.connection import Connection, connect
+from trading_pipelines.store.repositories import observations
 
 SYMBOLS = ("AVAXUSDT", "BTCUSDT", "SOLUSDT")
 END = datetime(2025, 6, 1, tzinfo=UTC)
 START = END - timedelta(hours=12)
 HISTORY = timedelta(days=55)
 TRAINING = {"train_days": 20, "test_days": 3, "folds": 1, "early_stopping_days": 5, "num_boost_round": 30}
-BUSY = {"min_net_profit": 0.0, "min_confidence": None, "min_expected_value": None, "cooldown_minutes": 30}
+BUSY = {
+    "min_net_profit": 0.0,
+    "min_confidence": None,
+    "min_expected_value": None,
+    "cooldown_minutes": 30,
+    "min_consensus": 1,
+    "max_conflict": 0.8,
+}
 """Gates that let much through, so that the caps have something to refuse."""
 TIGHT = {"max_open_positions": 2, "max_margin_per_direction": 0.25}
 WORSE = ExecutionParams(slippage_rate=0.0009)
-PARAMS = {"ema_cross": {"fast": 3, "slow": 7}}
-"""Averages that cross every few bars, also while a position is open."""
+PARAMS = {
+    "ema_cross": {"fast": 3, "slow": 7},
+    "composite": {"strong": 54.0, "avoid": 46.0, "leave": 1.0, "min_confidence": 0.5},
+}
+"""Averages that cross every few bars, and marks that a score crosses often, also while a position is open."""
 
 
 def instrument(symbol: str, price_step: str = "0.01", quantity_step: str = "0.001") -> Instrument:
@@ -58,6 +71,23 @@ def instrument(symbol: str, price_step: str = "0.01", quantity_step: str = "0.00
         min_notional=Decimal(5),
         funding_interval_minutes=480,
     )
+
+
+def observed(end: datetime) -> list[Observation]:
+    """Two days of moods that turn often, known on the quarter of an hour."""
+    draw = np.random.default_rng(11)
+    coins = [("sentiment", symbol.removesuffix("USDT")) for symbol in SYMBOLS]
+    coins += [("whale_score", symbol.removesuffix("USDT")) for symbol in SYMBOLS]
+    moments = [end - n * timedelta(minutes=15) for n in range(192)]
+    rows = [
+        Observation(series, coin, "recorded", at, at - timedelta(minutes=2), float(np.round(draw.uniform(-1, 1), 3)))
+        for series, coin in coins
+        for at in moments
+    ]
+    return [
+        *rows,
+        *(Observation("fear_greed", MARKET, "recorded", at, at, 50.0 + i % 40) for i, at in enumerate(moments)),
+    ]
 
 
 def simulated_tape() -> Tape:
@@ -160,6 +190,7 @@ def staged(
             train_many(
                 connection, "bybit", stage.symbols, SIGNAL, start, load_settings(training=TRAINING).training, force=True
             )
+            observations.add(connection, observed(end))
             # A session that begins decides what has closed in the last hours as well; these drivers have no such past.
             connection.execute("delete from features_15m where ts >= %s", (start - timedelta(days=1),))
         yield stage

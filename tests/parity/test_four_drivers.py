@@ -19,7 +19,7 @@ def stage(server_url: str, template: str, tmp_path_factory: pytest.TempPathFacto
         yield opened
 
 
-@pytest.mark.parametrize("strategy", ["model_signals", "technical", "ema_cross"])
+@pytest.mark.parametrize("strategy", ["model_signals", "technical", "composite", "ema_cross"])
 def test_four_drivers_decide_and_fill_alike(stage: Stage, strategy: str) -> None:
     settings = stage.settings(strategy)
     replayed = stage.replayed(settings)

@@ -24,6 +24,7 @@ import psycopg
 
 from trading_pipelines.application.features import build_features
 from trading_pipelines.application.prediction import predict
+from trading_pipelines.application.scoring import bring_up_to_date
 from trading_pipelines.application.strategies import build_strategy
 from trading_pipelines.application.strategy_inputs import load_input, to_bars
 from trading_pipelines.domain.market.timeframe import Timeframe
@@ -105,7 +106,7 @@ def backtest(
 ) -> Backtest:
     """Run one backtest and store it; the caller commits. The same of the same data again replaces its rows.
 
-    Features and predictions are brought up to date, and committed, first where the strategy reads them.
+    Features, predictions and scores are brought up to date, and committed, first where the strategy reads them.
 
     Parameters
     ----------
@@ -118,7 +119,7 @@ def backtest(
         Unknown strategy, parameter or symbol, or no candles in the range.
     """
     strategy = build_strategy(request.strategy, request.params)
-    prepare(connection, request, strategy.needs, on_progress)
+    prepare(connection, settings, request, strategy.needs, on_progress)
     on_progress("loading")
     data = load_history(connection, request, strategy.needs).whole()
     on_progress("trading")
@@ -147,9 +148,13 @@ def backtest(
 
 
 def prepare(
-    connection: psycopg.Connection[Any], request: BacktestRequest, needs: Needs, on_progress: Callable[[str], None]
+    connection: psycopg.Connection[Any],
+    settings: Settings,
+    request: BacktestRequest,
+    needs: Needs,
+    on_progress: Callable[[str], None],
 ) -> None:
-    """Bring stored features and predictions up to date where they are read."""
+    """Bring stored features, predictions and scores up to date where they are read."""
     where = connection, request.exchange, request.symbols, request.timeframe.value, request.start, request.end
     if needs.features or needs.predictions:
         on_progress("features")
@@ -157,6 +162,8 @@ def prepare(
     if needs.predictions:
         on_progress("predictions")
         predict(*where)
+    on_progress("scores")
+    bring_up_to_date(*where, settings.scoring, asked=needs.scores)
 
 
 def load_history(connection: psycopg.Connection[Any], request: BacktestRequest, needs: Needs) -> MarketHistory:

@@ -17,6 +17,7 @@ from trading_pipelines.application.features import build_features
 from trading_pipelines.application.ingestion import IngestProgress, ingest, update_tickers
 from trading_pipelines.application.prediction import predict
 from trading_pipelines.application.replay import ReplayProgress, replay
+from trading_pipelines.application.scoring import score_range
 from trading_pipelines.application.sessions import paper_session
 from trading_pipelines.application.training import TrainingProgress, train
 from trading_pipelines.domain.execution.session import SessionStatus
@@ -165,12 +166,14 @@ class _Fill:
         self.on_progress(FillProgress("replay", 1.0, f"{outcome.signals} signals, {outcome.executed} executed"))
 
     def catch_up(self) -> None:
-        """Features and predictions of the newest days, for what was missed while the platform was down."""
+        """Features, predictions and scores of the newest days, for what was missed while the platform was down."""
         for number, symbol in enumerate(self.symbols):
             self.on_progress(FillProgress("features", number / len(self.symbols), symbol))
             build_features(self.connection, self.source.exchange, [symbol], self.signal, self.split, self.end)
             predict(self.connection, self.source.exchange, [symbol], self.signal, self.split, self.end)
         self.on_progress(FillProgress("features", 1.0))
+        found, spec = self._symbols_with_candles(), self.settings.scoring
+        score_range(self.connection, self.source.exchange, found, self.signal, self.split, self.end, spec)
 
     def _symbols_with_candles(self) -> list[str]:
         stored = instruments.by_symbol(self.connection, self.source.exchange)

@@ -13,7 +13,13 @@ from uuid import UUID, uuid5
 import numpy as np
 import psycopg
 
-from trading_pipelines.application.candidates import Candidates, StrategyCandidates, Universe, load_candidates
+from trading_pipelines.application.candidates import (
+    Candidates,
+    StrategyCandidates,
+    Universe,
+    load_candidates,
+    session_strategies,
+)
 from trading_pipelines.application.features import current_feature_set
 from trading_pipelines.application.prediction import explain
 from trading_pipelines.application.risk import Stage, assess, keep_assessment
@@ -25,10 +31,15 @@ from trading_pipelines.domain.risk.rules import Proposal
 from trading_pipelines.domain.signals.gates import UNKNOWN_TIME, Verdicts, judge
 from trading_pipelines.domain.signals.setup import TradeSetup
 from trading_pipelines.domain.strategies.base import CLOSE_LONG, CLOSE_SHORT
+from trading_pipelines.errors import UserError
 from trading_pipelines.store.repositories import exits as exit_store
 from trading_pipelines.store.repositories import instruments as instrument_store
+from trading_pipelines.store.repositories import scores as score_store
 from trading_pipelines.store.repositories import signals as signal_store
 from trading_pipelines.store.repositories.exits import ExitRow
+
+SCORES_DUE = timedelta(minutes=10)
+"""How long after its close a bar waits for its score; then it is decided without."""
 
 
 @dataclass(frozen=True)
@@ -58,20 +69,26 @@ def pending_bars(connection: psycopg.Connection[Any], session: TradingSession, a
     """Open times of bars that could still give a valid signal and are not decided yet, ascending.
 
     Bars that had closed when the session began are none of its business, as they are none of a backtest's that begins
-    then.
+    then. Where a strategy reads the composite score, a bar waits for it as long as it can still be expected.
     """
     stored = instrument_store.by_symbol(connection, session.exchange)
+    ids = [stored[symbol].instrument_id for symbol in session.symbols if symbol in stored]
     oldest = as_of - timedelta(minutes=session.policy.validity_minutes)
-    return signal_store.pending_bars(
+    bars = signal_store.pending_bars(
         connection,
         session.session_id,
-        [stored[symbol].instrument_id for symbol in session.symbols if symbol in stored],
+        ids,
         session.timeframe,
         session.strategies,
         current_feature_set(connection),
         oldest if session.begins_at is None else max(oldest, session.begins_at),
         as_of,
     )
+    if not _reads_scores(session):
+        return bars
+    frame = Timeframe(session.timeframe)
+    unscored = score_store.unscored(connection, ids, frame, bars)
+    return [ts for ts in bars if ts not in unscored or as_of - (ts + frame.delta) >= SCORES_DUE]
 
 
 def bars_to_decide(connection: psycopg.Connection[Any], session: TradingSession, as_of: datetime) -> list[datetime]:
@@ -161,6 +178,14 @@ def decide_bar(
         signal_ids=tuple(signal.signal_id for signal in signals),
         reasons=Counter(v.refusal for v in verdicts if v.refusal is not None),
     )
+
+
+def _reads_scores(session: TradingSession) -> bool:
+    """Whether some strategy wants scores; one that cannot be built is for emission itself to complain about."""
+    try:
+        return any(strategy.needs.scores for strategy in session_strategies(session).values())
+    except UserError:
+        return False
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from trading_pipelines.application.fingerprint import session_fingerprint
 from trading_pipelines.application.market_events import market_events
 from trading_pipelines.application.performance import session_performance
 from trading_pipelines.application.prediction import predict
+from trading_pipelines.application.scoring import bring_up_to_date
 from trading_pipelines.application.sessions import new_session, start_replay
 from trading_pipelines.application.training import train_many
 from trading_pipelines.domain.execution.session import SessionMode, SessionStatus, TradingSession
@@ -110,6 +111,9 @@ def replay(
     if any(need.predictions for need in needs):
         on_progress(ReplayProgress("predictions", start, 0, 0))
         predict(connection, exchange, symbols, timeframe, start, end)
+    on_progress(ReplayProgress("scores", start, 0, 0))
+    asked = any(need.scores for need in needs)
+    bring_up_to_date(connection, exchange, symbols, timeframe, start, end, settings.scoring, asked=asked)
     start_replay(connection, session, start)
     run = _Run.open(connection, session)
     run.advance_clock(start, end, on_progress)

@@ -301,7 +301,7 @@ def _joined(known: Mapping[str, Known], closes: Integers, spec: ScoringSpec) -> 
 def _join(each: Input, known: Known | None, closes: Integers, spec: ScoringSpec) -> tuple[Floats, Floats, Floats]:
     if known is None:
         return tuple(np.full((3, len(closes)), np.nan))  # type: ignore[return-value]  # three of them
-    settling = timedelta(seconds=spec.settling_seconds) if each in OBSERVED else timedelta(0)
+    settling = timedelta(seconds=spec.settling_seconds) if each.mapping is not None else timedelta(0)
     mapped, raw, age = join(known, closes - settling // timedelta(microseconds=1), each.max_age)
     return mapped, raw, age + settling / timedelta(minutes=1)
 

@@ -117,7 +117,7 @@ def search(
     strategies = [build_strategy(base.strategy, params) for params in tried]
     parts = _windows(settings, request)
     needs = _needs([strategy.needs for strategy in strategies])
-    prepare(connection, base, needs, lambda stage: on_progress(stage, None))
+    prepare(connection, settings, base, needs, lambda stage: on_progress(stage, None))
     on_progress("loading", None)
     history = load_history(connection, base, needs)
     runner = _Runner(settings, base, history)

@@ -51,8 +51,8 @@ class ScoringSpec(BaseModel):
     agreement: float = Field(default=0.1, ge=0, lt=1)
     """Size from which a factor has a direction."""
     settling_seconds: int = Field(default=60, ge=0)
-    """Age from which an observation counts. What was fetched is stored a moment later, and a score must not depend on
-    whether that moment was over."""
+    """Age from which an observation or a funding rate counts. What was fetched is stored a moment later, and a score
+    must not depend on whether that moment was over."""
 
     @property
     def definition_hash(self) -> str:
