@@ -1,0 +1,1 @@
+"""What prediction markets expect of coins: questions, ladders of prices, implied distributions."""
