@@ -1,0 +1,1 @@
+"""What reads texts and says how they speak of a coin, behind one interface."""
