@@ -20,6 +20,7 @@ from trading_pipelines.store.read_models import (
     analysis,
     backtests,
     chart,
+    lineage,
     market,
     models,
     performance,
@@ -149,6 +150,12 @@ def list_signals(
 def signal_detail(signal_id: UUID) -> signals.SignalDetail | None:
     with _connection() as connection:
         return signals.signal_detail(connection, signal_id)
+
+
+@st.cache_data(ttl=CALM, show_spinner=False, max_entries=20)
+def trade_chain(id_: str) -> dict[str, Any] | None:
+    with _connection() as connection:
+        return lineage.chain(connection, id_)
 
 
 @st.cache_data(ttl=CALM, show_spinner=False)

@@ -1,6 +1,7 @@
 """Open positions as they stand, closed ones, and every order with its slippage or the reason of its refusal."""
 
 import html
+from collections.abc import Sequence
 
 import formats
 import hand
@@ -8,6 +9,7 @@ import layout
 import pandas as pd
 import queries
 import streamlit as st
+import why
 from layout import Card, Column
 
 from trading_pipelines.store.read_models.sessions import SessionSummary
@@ -136,6 +138,26 @@ _OPEN_COLUMNS = (
 )
 
 
+def _with_why(found: pd.DataFrame, columns: Sequence[Column], id_column: str, key: str, *, rows: int) -> None:
+    """A table of which one row can be selected, and what led to that one below."""
+    ids = found[id_column].tolist()
+    # A table whose rows have moved is a new table; the choice stays with the trade.
+    remembered = st.session_state.get(f"{key}_chosen")
+    row = layout.table(
+        found,
+        columns,
+        f"{key}-{hash(tuple(ids))}",
+        rows=rows,
+        selectable=True,
+        selected=ids.index(remembered) if remembered in ids else None,
+    )
+    st.session_state[f"{key}_chosen"] = None if row is None else ids[row]
+    if row is None:
+        st.caption("Select a row to see why it is there: signal, gates, model, features, candles.")
+    else:
+        why.chain(ids[row], key)
+
+
 def _next_target(position: pd.Series) -> float | None:
     filled = position["targets_filled"].split()
     waiting = [position[f"tp{n}_price"] for n in (1, 2, 3) if f"TP{n}" not in filled]
@@ -170,7 +192,7 @@ def _open(session: SessionSummary) -> None:
     with st.grid(min_column_width=270, gap="xsmall"):
         for _, position in found.head(_LADDERS).iterrows():
             st.html(_ladder(position))
-    layout.table(_open_table(found, pd.Timestamp(layout.as_of(session))), _OPEN_COLUMNS, "open", rows=15)
+    _with_why(_open_table(found, pd.Timestamp(layout.as_of(session))), _OPEN_COLUMNS, "position_id", "open", rows=15)
     layout.updated(queries.utc_now())
 
 
@@ -209,7 +231,7 @@ def _closed(session: SessionSummary) -> None:
     found["r"] = found["net"] / risk.where(risk > 0)
     found["targets_filled"] = found["targets_filled"].replace("", "none")
     found["held"] = (found["closed_at"] - found["opened_at"]).dt.total_seconds()
-    layout.table(found, _CLOSED_COLUMNS, "closed", rows=16)
+    _with_why(found, _CLOSED_COLUMNS, "position_id", "closed", rows=16)
     shown = f"The last {_LIMIT} closed positions" if len(found) == _LIMIT else f"{len(found)} closed positions"
     st.caption(f"{shown}; Performance has the sums and the export.")
 
@@ -255,7 +277,7 @@ def _orders(session: SessionSummary) -> None:
     if found.empty:
         layout.empty("No orders here", "An executed signal places an entry, a stop and three targets at once.")
         return
-    layout.table(found, _ORDER_COLUMNS, "orders", rows=16)
+    _with_why(found, _ORDER_COLUMNS, "client_order_id", "orders", rows=16)
     paid = found["slippage_bps"].dropna()
     average = f" · average slippage {formats.bps(paid.mean())}" if len(paid) else ""
     shown = f"The newest {_LIMIT} orders" if len(found) == _LIMIT else f"{len(found)} orders"

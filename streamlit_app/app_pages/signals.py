@@ -11,6 +11,7 @@ import layout
 import pandas as pd
 import queries
 import streamlit as st
+import why
 from layout import Card, Column
 
 from trading_pipelines.store.read_models.chart import next_close
@@ -118,6 +119,7 @@ def _detail(session: SessionSummary, detail: SignalDetail) -> None:
         with right:
             st.markdown("**Gates at the moment of decision**")
             decisions.gates(detail.gates, "gates")
+        why.offer(str(signal["signal_id"]), "signal")
 
 
 def _story(signal: dict[str, Any]) -> str:

@@ -28,7 +28,6 @@ SHORTEST_PREFIX = 4
 MOST_TRADES = 50
 _MOST_MATCHES = 25
 _SUGGEST_FROM = 2000
-_HIGHER = (Timeframe.H1, Timeframe.H4, Timeframe.D1)
 
 
 @dataclass(frozen=True)
@@ -148,29 +147,15 @@ def _windows(connection: psycopg.Connection[Any], asked: Trade) -> Iterator[Wind
     own, ts, frame = asked.instrument_id, asked.ts, asked.timeframe
     needs = _needs(asked.strategy, asked.strategy_params or {})
     if needs is None or needs.features or needs.predictions:
-        yield _window("features, own bars", own, frame, registry.WARMUP_BARS["signal"], ts)
-        for longer in _HIGHER:
-            if longer.minutes > frame.minutes:
-                yield _window(f"features, {longer}", own, longer, registry.WARMUP_BARS[longer], ts, frame)
+        yield from lineage.feature_windows(asked)
         leader = instruments.by_symbol(connection, asked.exchange).get(LEADER)
         if leader is not None and asked.symbol != LEADER:
             bars = registry.WARMUP_BARS["signal"]
-            yield _window(f"features, {LEADER}", leader.instrument_id, frame, bars, ts)
+            yield lineage.window(f"features, {LEADER}", leader.instrument_id, frame, bars, ts)
     if needs is not None and needs.warm_up:
-        yield _window(f"{asked.strategy}, own bars", own, frame, needs.warm_up, ts)
+        yield lineage.window(f"{asked.strategy}, own bars", own, frame, needs.warm_up, ts)
     for longer, bars in ({} if needs is None else needs.higher).items():
-        yield _window(f"{asked.strategy}, {longer}", own, longer, bars, ts, frame)
-
-
-def _window(
-    role: str, instrument_id: int, timeframe: Timeframe, bars: int, ts: datetime, frame: Timeframe | None = None
-) -> Window:
-    """`bars` before the bar of `ts` and that bar; of a timeframe longer than `frame` up to the last one closed by then.
-
-    Without `frame` the bars are those of the decision itself.
-    """
-    last = ts if frame is None else timeframe.last_closed(ts + frame.delta)
-    return Window(role, instrument_id, timeframe, timeframe.floor(ts) - bars * timeframe.delta, last)
+        yield lineage.window(f"{asked.strategy}, {longer}", own, longer, bars, ts, frame)
 
 
 def _readers(

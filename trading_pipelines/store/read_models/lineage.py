@@ -7,7 +7,7 @@ Whole rows are returned as JSON objects (times as ISO text in UTC), so that a co
 answer without a change here.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -19,6 +19,8 @@ from psycopg.rows import class_row
 from trading_pipelines.domain.market.timeframe import Timeframe
 
 Json = dict[str, Any]
+_CONTEXT = (Timeframe.H1, Timeframe.H4, Timeframe.D1)
+"""Longer timeframes whose candles are among the features."""
 
 
 @dataclass(frozen=True)
@@ -273,6 +275,41 @@ def trace(connection: psycopg.Connection[Any], asked: Trade, windows: Sequence[W
         windows=" union all ".join(parts),
     )
     return _one(connection, query, params)
+
+
+def chain(connection: psycopg.Connection[Any], id_: str) -> Json | None:
+    """What is stored about the trade of an order, signal, position or fill, None where nothing has that id.
+
+    The windows of `candles` are those behind the stored features; which bars a strategy read besides is known to
+    `application.lineage` only.
+    """
+    exact = next((match for match in find(connection, id_, 1) if match.id == id_), None)
+    asked = None if exact is None else trade(connection, exact.signal_id, exact.position_id)
+    return None if asked is None else trace(connection, asked, list(feature_windows(asked)))
+
+
+def feature_windows(asked: Trade) -> Iterator[Window]:
+    """Candles of the traded market from which the features of the decision's bar were computed."""
+    from trading_pipelines.domain.features.registry import WARMUP_BARS  # loads TA-Lib
+
+    if asked.timeframe is None or asked.ts is None:
+        return
+    own, ts, frame = asked.instrument_id, asked.ts, asked.timeframe
+    yield window("features, own bars", own, frame, WARMUP_BARS["signal"], ts)
+    for longer in _CONTEXT:
+        if longer.minutes > frame.minutes:
+            yield window(f"features, {longer}", own, longer, WARMUP_BARS[longer], ts, frame)
+
+
+def window(
+    role: str, instrument_id: int, timeframe: Timeframe, bars: int, ts: datetime, frame: Timeframe | None = None
+) -> Window:
+    """`bars` before the bar of `ts` and that bar; of a timeframe longer than `frame` up to the last one closed by then.
+
+    Without `frame` the bars are those of the decision itself.
+    """
+    last = ts if frame is None else timeframe.last_closed(ts + frame.delta)
+    return Window(role, instrument_id, timeframe, timeframe.floor(ts) - bars * timeframe.delta, last)
 
 
 _OUTCOMES = """
