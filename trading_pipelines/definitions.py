@@ -6,6 +6,10 @@ no connection and loads neither numba, LightGBM nor ccxt.
 
 import dagster as dg
 
+from trading_pipelines.defs.alternative import assets as alternative_assets
+from trading_pipelines.defs.alternative import checks as alternative_checks
+from trading_pipelines.defs.alternative.jobs import figures_job, texts_job
+from trading_pipelines.defs.alternative.schedules import figures_schedule, texts_schedule
 from trading_pipelines.defs.analysis import assets as analysis_assets
 from trading_pipelines.defs.analysis import checks as analysis_checks
 from trading_pipelines.defs.analysis.jobs import analysis_job, screener_job
@@ -43,6 +47,8 @@ from trading_pipelines.defs.portfolio.assets import EQUITY
 from trading_pipelines.defs.research import assets as research_assets
 from trading_pipelines.defs.research import checks as research_checks
 from trading_pipelines.defs.research.jobs import backtest_job, search_job
+from trading_pipelines.defs.scoring import assets as scoring_assets
+from trading_pipelines.defs.scoring import checks as scoring_checks
 from trading_pipelines.defs.signals import assets as signal_assets
 from trading_pipelines.defs.signals import checks as signal_checks
 from trading_pipelines.defs.signals.jobs import signal_emission_job, signal_expiry_job
@@ -55,7 +61,7 @@ defs = dg.Definitions(
         *dg.load_assets_from_modules(
             [market_data_assets, feature_assets, analysis_assets, model_assets, signal_assets, execution_assets]
         ),
-        *dg.load_assets_from_modules([research_assets]),
+        *dg.load_assets_from_modules([research_assets, alternative_assets]),
         EQUITY,
         parity.parity_reports,
     ],
@@ -65,10 +71,12 @@ defs = dg.Definitions(
             feature_checks,
             analysis_checks,
             model_checks,
+            scoring_checks,
             signal_checks,
             execution_checks,
             portfolio_checks,
             research_checks,
+            alternative_checks,
             parity,
         ]
     ),
@@ -77,6 +85,8 @@ defs = dg.Definitions(
         market_data_job,
         analysis_job,
         screener_job,
+        texts_job,
+        figures_job,
         training_job,
         backtest_job,
         search_job,
@@ -97,6 +107,8 @@ defs = dg.Definitions(
         day_close_schedule,
         analysis_schedule,
         screener_schedule,
+        texts_schedule,
+        figures_schedule,
         training_schedule,
         drift_schedule,
         signal_emission_schedule,

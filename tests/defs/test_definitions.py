@@ -35,7 +35,12 @@ ASSETS = {
     "backtests",
     "backtest_searches",
 }
+OUTSIDE = {"fear_greed", "coin_metrics", "social_metrics", "derivatives_sentiment", "news", "posts"}
+"""What comes from elsewhere than the market; several of these share a table."""
 DAILY = {
+    "fear_greed",
+    "social_metrics",
+    "derivatives_sentiment",
     "ohlcv_5m",
     "ohlcv_15m",
     "ohlcv_1h",
@@ -50,6 +55,7 @@ DAILY = {
     "predictions",
 }
 BLOCKING = {
+    *((name, "known_after_it_happened") for name in OUTSIDE),
     ("ohlcv_5m", "valid"),
     ("ohlcv_5m", "fresh"),
     ("ohlcv_15m", "valid"),
@@ -77,19 +83,29 @@ def asset(name: str) -> dg.AssetSpec:
 
 
 def test_all_assets_exist() -> None:
-    assert {key.to_user_string() for key in graph.get_all_asset_keys()} == ASSETS
+    assert {key.to_user_string() for key in graph.get_all_asset_keys()} == ASSETS | OUTSIDE
 
 
-@pytest.mark.parametrize("name", sorted(ASSETS))
+@pytest.mark.parametrize("name", sorted(ASSETS | OUTSIDE))
 def test_asset_has_group_owner_kinds_description_and_columns(name: str) -> None:
     spec = asset(name)
-    groups = {"market_data", "features", "analysis", "models", "signals", "execution", "portfolio", "research"}
+    groups = {
+        "alternative",
+        "market_data",
+        "features",
+        "analysis",
+        "models",
+        "signals",
+        "execution",
+        "portfolio",
+        "research",
+    }
     assert spec.group_name in groups
     assert [owner.partition(":")[0] for owner in spec.owners] == ["team"]
     assert "postgres" in spec.kinds
     assert spec.description
     assert spec.metadata["dagster/column_schema"].columns
-    assert spec.metadata["dagster/table_name"] == f"public.{name}"
+    assert spec.metadata["dagster/table_name"] == f"public.{name}" or name in OUTSIDE
 
 
 @pytest.mark.parametrize("name", sorted(ASSETS - {"ohlcv_5m", "funding_rates"}))
@@ -138,6 +154,8 @@ def test_everything_that_the_platform_needs_runs_without_being_switched_on() -> 
         "day_close_schedule": "18 0 * * *",
         "analysis_schedule": "1-59/15 * * * *",
         "screener_schedule": "24,39,54 * * * *",
+        "texts_schedule": "9-59/15 * * * *",
+        "figures_schedule": "6 * * * *",
         "signal_emission_schedule": "2-59/5 * * * *",
         "signal_expiry_schedule": "*/5 * * * *",
         "signal_execution_schedule": "3-59/5 * * * *",
@@ -152,13 +170,13 @@ def test_everything_that_the_platform_needs_runs_without_being_switched_on() -> 
     assert all(s.default_status is dg.DefaultScheduleStatus.RUNNING for s in repository.schedule_defs)
 
 
-def test_only_fetching_waits_for_the_exchange_pool() -> None:
+def test_only_fetching_waits_for_pools() -> None:
     pools = {
         node.assets_def.op.pool
         for node in (graph.get(key) for key in graph.get_all_asset_keys())
         if node.is_materializable
     }
-    assert pools == {None, "exchange_simulated"}
+    assert pools == {None, "exchange_simulated", *(f"source_{name}" for name in OUTSIDE)}
     assert graph.get(dg.AssetKey("ohlcv_5m")).assets_def.op.pool == "exchange_simulated"
 
 

@@ -6,7 +6,7 @@ from trading_pipelines.definitions import defs
 from trading_pipelines.defs.tables import column_schema
 from trading_pipelines.store.connection import Connection
 
-TABLES = sorted(key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys())
+TABLES = sorted({s.metadata["dagster/table_name"].removeprefix("public.") for s in defs.resolve_all_asset_specs()})
 SPELLINGS = {"timestamp with time zone": "timestamptz", "integer": "int"}
 
 

@@ -1,0 +1,1 @@
+"""Indices, crowd figures and texts as assets."""
