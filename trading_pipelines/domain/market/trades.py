@@ -85,6 +85,8 @@ class FlowBook:
     _minutes: dict[tuple[str, datetime], MinuteFlow] = field(default_factory=dict[tuple[str, datetime], MinuteFlow])
     _changed: set[tuple[str, datetime]] = field(default_factory=set[tuple[str, datetime]])
     _watched_since: datetime | None = None
+    _heard: datetime | None = None
+    """Time of the newest trade of all symbols on this connection: what came before it has come."""
     _let_go_before: datetime | None = None
 
     def restore(self, symbol: str, flow: MinuteFlow) -> None:
@@ -93,6 +95,7 @@ class FlowBook:
 
     def add(self, trade: Trade) -> None:
         """Count a trade in its minute."""
+        self._heard = trade.ts if self._heard is None else max(trade.ts, self._heard)
         minute = MINUTE.floor(trade.ts)
         if self._let_go_before is not None and minute < self._let_go_before:
             self.late += 1
@@ -103,21 +106,24 @@ class FlowBook:
 
     def begin(self, at: datetime) -> None:
         """Trades arrive from now on."""
-        self._watched_since = at
+        self._watched_since, self._heard = at, None
 
     def interrupt(self) -> None:
         """Trades do not arrive any more: no minute that is not over yet becomes whole."""
         self._watched_since = None
 
     def settle(self, now: datetime) -> None:
-        """Call the minutes whole that are over and were watched throughout, and let go of the old ones."""
-        current = MINUTE.floor(now)
-        since = self._watched_since
-        for key, flow in self._minutes.items():
-            if since is not None and not flow.is_whole and since <= flow.ts < current:
-                flow.is_whole = True
-                self._changed.add(key)
-        oldest = current - self.keeps
+        """Call the minutes whole that were watched throughout, and let go of the old ones.
+
+        The end of a minute has been watched when a later trade has come: a connection can be dead without saying so.
+        """
+        since, heard = self._watched_since, self._heard
+        if since is not None and heard is not None:
+            for key, flow in self._minutes.items():
+                if not flow.is_whole and since <= flow.ts and flow.ts + MINUTE.delta <= heard:
+                    flow.is_whole = True
+                    self._changed.add(key)
+        oldest = MINUTE.floor(now) - self.keeps
         self._let_go_before = max(oldest, self._let_go_before or oldest)
         for key in [key for key in self._minutes if key[1] < self._let_go_before and key not in self._changed]:
             del self._minutes[key]
@@ -128,7 +134,7 @@ class FlowBook:
 
     def take_changed(self) -> dict[tuple[str, datetime], MinuteFlow]:
         """Copies of the sums that have changed since the last call; `give_back` those that could not be stored."""
-        changed = {key: replace(self._minutes[key]) for key in self._changed}
+        changed = {key: replace(self._minutes[key]) for key in sorted(self._changed)}
         self._changed.clear()
         return changed
 
