@@ -11,6 +11,7 @@ import typer
 
 from trading_pipelines.cli import (
     backtest,
+    collect,
     database,
     explain,
     kill,
@@ -37,6 +38,8 @@ app = typer.Typer(
 app.command("up")(platform.up)
 app.command("status")(status.status)
 app.command("ingest")(market_data.ingest)
+app.command("collect")(collect.collect)
+app.command("sources")(collect.sources)
 app.command("train")(models.train)
 app.add_typer(registry.app, name="models")
 app.command("leakcheck")(leakcheck.leakcheck)
