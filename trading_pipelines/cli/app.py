@@ -14,6 +14,7 @@ from trading_pipelines.cli import (
     collect,
     database,
     explain,
+    history,
     kill,
     leakcheck,
     market_data,
@@ -47,6 +48,7 @@ app.command("replay")(replay.replay)
 app.add_typer(backtest.app, name="backtest")
 app.command("explain")(explain.explain)
 app.command("parity")(parity.parity)
+app.add_typer(history.app, name="history")
 app.add_typer(kill.app, name="kill")
 app.add_typer(session.app, name="session")
 app.add_typer(risk.app, name="risk")
