@@ -12,7 +12,9 @@ from typing import Any
 import psycopg
 import structlog
 
+from trading_pipelines.adapters.alternative.factory import open_sources
 from trading_pipelines.adapters.sources import MarketDataSource, choose_instruments, choose_timeframe
+from trading_pipelines.application.alternative_data import OVERLAP, collect
 from trading_pipelines.application.features import build_features
 from trading_pipelines.application.ingestion import IngestProgress, ingest, update_tickers
 from trading_pipelines.application.prediction import predict
@@ -24,7 +26,7 @@ from trading_pipelines.domain.execution.session import SessionStatus
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.errors import UserError
 from trading_pipelines.settings import Settings
-from trading_pipelines.store.repositories import candles, instruments, sessions
+from trading_pipelines.store.repositories import candles, instruments, sessions, source_states
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +45,7 @@ class FillReport:
     """What the fill did; `problems` are lines for a person, none of which kept it from going on."""
 
     candles: int = 0
+    collected: int = 0
     trained: list[str] = field(default_factory=list[str])
     replayed: bool = False
     problems: list[str] = field(default_factory=list[str])
@@ -66,6 +69,7 @@ def first_fill(
     """
     fill = _Fill(connection, settings, source, on_progress)
     fill.ingest()
+    fill.collect()
     if fill.is_replayed():
         fill.catch_up()
     else:
@@ -106,6 +110,20 @@ class _Fill:
         if not self._symbols_with_candles():
             raise UserError("; ".join(outcome.errors) or f"{self.source.name} {self.source.exchange} has no candles")
         self.on_progress(FillProgress("candles", 1.0, f"{outcome.inserted:,} new"))
+
+    def collect(self) -> None:
+        """What is known besides prices, as far back as its sources go; none of them has to answer."""
+        sources = [source for found in open_sources(self.settings).values() for source in found]
+        now = self.source.now()
+        start = now - timedelta(days=self.settings.fill.history_days)
+        for number, source in enumerate(sources):
+            self.on_progress(FillProgress("sources", number / len(sources), source.name))
+            last = source_states.last_success(self.connection, source.name)
+            outcome = collect(self.connection, source, start if last is None else last - OVERLAP, now)
+            self.report.collected += outcome.new
+            if outcome.status == "FAILING":
+                self.report.problems.append(outcome.detail)
+        self.on_progress(FillProgress("sources", 1.0, f"{self.report.collected:,} new"))
 
     def is_replayed(self) -> bool:
         session = sessions.find(self.connection, self.settings.fill.replay_name)

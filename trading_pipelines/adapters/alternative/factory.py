@@ -1,7 +1,8 @@
 """Which sources deliver a dataset, by the settings.
 
 Belongs here: choosing and building them. Does not belong here: what they deliver. The simulated market has simulated
-sources only: what is true of real coins says nothing of its own.
+sources only: what is true of real coins says nothing of its own. An archive ends in the past and has none: what sources
+say now was not known then.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,7 +10,7 @@ from typing import Any
 
 from trading_pipelines.adapters.alternative.base import AlternativeSource
 from trading_pipelines.domain.simulation.market import EXCHANGE as SIMULATED_EXCHANGE
-from trading_pipelines.settings import Settings
+from trading_pipelines.settings import Settings, SourceName
 
 Sources = tuple[AlternativeSource[Any], ...]
 Builder = Callable[[Settings], Sources]
@@ -25,8 +26,9 @@ def open_dataset(settings: Settings, dataset: str) -> Sources:
 
     A source that lacks its key is built, and says so when it is asked.
     """
-    builders = _SIMULATED if settings.exchange == SIMULATED_EXCHANGE else _OUTSIDE
-    return builders[dataset](settings)
+    if settings.exchange == SIMULATED_EXCHANGE:
+        return _SIMULATED[dataset](settings)
+    return () if settings.source is SourceName.ARCHIVE else _OUTSIDE[dataset](settings)
 
 
 def open_sources(settings: Settings) -> dict[str, Sources]:

@@ -23,17 +23,20 @@ _SERIES_TYPES = {
 }
 
 _INSERT = """
-insert into observations (series, coin, source, ts, available_at, value)
-select series, coin, source, ts, available_at, value
-from unnest(%(series)s::text[], %(coin)s::text[], %(source)s::text[], %(ts)s::timestamptz[],
-            %(available_at)s::timestamptz[], %(value)s::float8[])
-    as new (series, coin, source, ts, available_at, value)
-where value is distinct from (
-    select known.value from observations known
-    where (known.series, known.coin, known.source, known.ts) = (new.series, new.coin, new.source, new.ts)
-      and known.available_at <= new.available_at
-    order by known.available_at desc limit 1
+with new as (
+    select * from unnest(%(series)s::text[], %(coin)s::text[], %(source)s::text[], %(ts)s::timestamptz[],
+                         %(available_at)s::timestamptz[], %(value)s::float8[]) with ordinality
+        as received (series, coin, source, ts, available_at, value, n)
+), known as (
+    select distinct on (new.n) new.n, stored.value
+    from new join observations stored using (series, coin, source, ts)
+    where stored.available_at <= new.available_at
+    order by new.n, stored.available_at desc
 )
+insert into observations (series, coin, source, ts, available_at, value)
+select new.series, new.coin, new.source, new.ts, new.available_at, new.value
+from new left join known using (n)
+where known.value is distinct from new.value
 on conflict do nothing
 """
 
