@@ -99,6 +99,16 @@ def shuffled_and_doubled(answer: Answer) -> None:
     answer.send()
 
 
+def held_until(event: threading.Event) -> Fault:
+    """Answer only when something else has happened."""
+
+    def fault(answer: Answer) -> None:
+        event.wait(60)
+        answer.send()
+
+    return fault
+
+
 def refusal(code: int, message: str) -> Fault:
     def fault(answer: Answer) -> None:
         answer.payload = {"retCode": code, "retMsg": message, "result": {}, "retExtInfo": {}, "time": 0}
@@ -127,6 +137,8 @@ class FakeBybit:
         self.now = now
         self.requests: list[Request] = []
         self.faults: dict[str, deque[Fault]] = defaultdict(deque)
+        self.outage: Callable[[], Fault | None] = lambda: None
+        """What every request meets for which no fault is queued, if anything."""
         self.funding_minutes = 240
         self.publishes_newest_bar = True
         market = SimulatedMarket(SimulatedMarketSpec(symbols=symbols))
@@ -166,8 +178,9 @@ class FakeBybit:
         self.requests.append(request)
         answer = Answer(handler, self._payload(request))
         faults = self.faults[request.path]
-        if faults:
-            faults.popleft()(answer)
+        fault = faults.popleft() if faults else self.outage()
+        if fault is not None:
+            fault(answer)
         else:
             answer.send()
 
