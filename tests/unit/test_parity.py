@@ -77,6 +77,13 @@ def test_every_field_of_a_fill_counts(change: dict[str, object], field: str) -> 
     assert (found.what, found.field) == ("fill", field)
 
 
+def test_of_several_differences_in_one_bar_the_first_is_named() -> None:
+    kinds = ("TP1", "TP2", "TP3", "EXIT")
+    found = compare(records(*(fill(1, kind=kind) for kind in kinds)), records(fill(1, kind="STOP")))
+    assert found is not None
+    assert (found.field, found.first, found.second) == ("kind", fill(1, kind="TP1"), fill(1, kind="STOP"))
+
+
 def test_second_fill_in_a_bar_is_compared_with_the_second() -> None:
     found = compare(records(fill(1), fill(1, kind="STOP")), records(fill(1)))
     assert found is not None

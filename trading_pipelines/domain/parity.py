@@ -179,7 +179,7 @@ def _decision_divergences(first: Records, second: Records) -> list[Divergence]:
     theirs = {(d.ts, d.symbol, d.strategy): d for d in second.decisions}
     return [
         Divergence("decision", key[0] + length, key[1], field, ours.get(key), theirs.get(key))
-        for key in ours.keys() | theirs.keys()
+        for key in sorted(ours.keys() | theirs.keys())
         if (field := _differing(ours.get(key), theirs.get(key))) is not None
     ]
 
@@ -188,7 +188,7 @@ def _fill_divergences(first: Records, second: Records) -> list[Divergence]:
     ours, theirs = _numbered(first.fills), _numbered(second.fills)
     return [
         Divergence("fill", key[0], key[1], field, ours.get(key), theirs.get(key))
-        for key in ours.keys() | theirs.keys()
+        for key in sorted(ours.keys() | theirs.keys())
         if (field := _differing(ours.get(key), theirs.get(key))) is not None
     ]
 
