@@ -1,6 +1,7 @@
 """The tear sheet: its figures are those given, and nothing from outside becomes markup."""
 
 import re
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -62,6 +63,15 @@ def test_every_figure_and_month_is_written() -> None:
     february = EQUITY[-1] / (10_000 * (1 + january)) - 1
     assert f"{january:.1%}" in page
     assert f"{february:.1%}" in page
+
+
+def test_columns_are_headed_by_short_names_and_parameters_stand_below() -> None:
+    first = replace(line("ema_cross 15m"), parameters="fast=10, slow=60")
+    page = sheet(lines=(first, replace(first, parameters="fast=20, slow=<80>"), line("held")))
+    assert "<th>ema_cross 15m</th><th>ema_cross 15m (2)</th><th>held</th>" in page
+    assert '<p class="remark">ema_cross 15m: fast=10, slow=60</p>' in page
+    assert '<p class="remark">ema_cross 15m (2): fast=20, slow=&lt;80&gt;</p>' in page
+    assert page.count("fast=") == 2
 
 
 def test_open_position_and_unknown_values_are_dashes() -> None:

@@ -66,12 +66,12 @@ def _metrics(found: BacktestSummary) -> pd.DataFrame:
 
 
 def _sheet(found: BacktestSummary, marks: pd.DataFrame, trades: pd.DataFrame, compared: Sequence[Line]) -> TearSheet:
-    lines = [Line(found.label, marks["equity"].to_numpy(), found.performance)]
+    lines = [Line(found.short_label, marks["equity"].to_numpy(), found.performance, found.parameters)]
     if found.benchmark is not None and found.benchmark_performance is not None:
         name = f"{found.benchmark} bought and held"
         lines.append(Line(name, marks["benchmark"].to_numpy(), found.benchmark_performance))
     return TearSheet(
-        title=f"Backtest of {found.label}",
+        title=f"Backtest of {found.short_label}",
         facts={
             "Symbols": ", ".join(found.symbols),
             "Exchange": found.exchange,
@@ -100,7 +100,7 @@ def _line(connection: psycopg.Connection[Any], other: BacktestSummary, times: "p
     ts = pd.DatetimeIndex(marks["ts"]).as_unit("us").asi8
     newest = np.searchsorted(ts, pd.DatetimeIndex(times).as_unit("us").asi8, side="right") - 1
     values = np.where(newest < 0, other.start_capital, marks["equity"].to_numpy()[newest])
-    return Line(other.label, values, other.performance)
+    return Line(other.short_label, values, other.performance, other.parameters)
 
 
 def _pairs(values: Any) -> str:

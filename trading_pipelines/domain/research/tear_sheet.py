@@ -8,6 +8,7 @@ Everything that is not markup of this module is escaped; curves are inline SVG, 
 
 import html
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -34,13 +35,18 @@ class Line:
 
     Attributes
     ----------
+    name : str
+        Short: it heads a column.
     values : array of float
         As long as the sheet's times; NaN where nothing is known.
+    parameters : str
+        Written below the figures; empty where there are none.
     """
 
     name: str
     values: Floats
     performance: Performance
+    parameters: str = ""
 
 
 @dataclass(frozen=True)
@@ -131,8 +137,8 @@ def _facts(facts: Mapping[str, str]) -> str:
 
 def _legend(lines: Sequence[Line]) -> str:
     keys = (
-        f'<span><i style="background:{colour}"></i>{_text(line.name)}</span>'
-        for line, colour in zip(lines, _COLOURS, strict=False)
+        f'<span><i style="background:{colour}"></i>{_text(name)}</span>'
+        for name, colour in zip(_column_names(lines), _COLOURS, strict=False)
     )
     return f'<p class="legend">{"".join(keys)}</p>'
 
@@ -188,12 +194,27 @@ def _drawdown(values: Floats) -> Floats:
 
 def _figures(lines: Sequence[Line]) -> str:
     columns = [figure_rows(line.performance) for line in lines]
-    head = "".join(f"<th>{_text(line.name)}</th>" for line in lines)
+    names = _column_names(lines)
+    head = "".join(f"<th>{_text(name)}</th>" for name in names)
     rows = (
         f"<tr><td>{_text(row[0][0])}</td>" + "".join(f"<td>{_text(value)}</td>" for _, value in row) + "</tr>"
         for row in zip(*columns, strict=True)
     )
-    return f"<table><tr><th></th>{head}</tr>{''.join(rows)}</table>"
+    notes = (
+        f'<p class="remark">{_text(name)}: {_text(line.parameters)}</p>'
+        for name, line in zip(names, lines, strict=True)
+        if line.parameters
+    )
+    return f"<table><tr><th></th>{head}</tr>{''.join(rows)}</table>{''.join(notes)}"
+
+
+def _column_names(lines: Sequence[Line]) -> list[str]:
+    """The names of the lines, those that occur again with their number."""
+    seen, names = Counter[str](), list[str]()
+    for line in lines:
+        seen[line.name] += 1
+        names.append(line.name if seen[line.name] == 1 else f"{line.name} ({seen[line.name]})")
+    return names
 
 
 def _months(times: pd.DatetimeIndex, equity: Floats, start: float) -> str:

@@ -70,9 +70,17 @@ class BacktestSummary:
     @property
     def label(self) -> str:
         """A name that tells this backtest from others: strategy, parameters, timeframe."""
-        params = ", ".join(f"{name}={value}" for name, value in self.params.items())
-        kind = " out of sample" if self.search_id else ""
-        return f"{self.strategy}{kind} {self.timeframe}" + (f" ({params})" if params else "")
+        return self.short_label + (f" ({self.parameters})" if self.params else "")
+
+    @property
+    def short_label(self) -> str:
+        """Strategy and timeframe, for the head of a column."""
+        return f"{self.strategy}{' out of sample' if self.search_id else ''} {self.timeframe}"
+
+    @property
+    def parameters(self) -> str:
+        """The parameters that were given, in one line; empty without any."""
+        return ", ".join(f"{name}={value}" for name, value in self.params.items())
 
     @property
     def verdict(self) -> str:
