@@ -146,6 +146,16 @@ def test_opening_that_makes_no_sense_is_refused_with_the_reason(
     assert world.rows("select count(*) from orders") == [(0,)]
 
 
+def test_opening_that_risks_too_much_for_its_targets_says_what_to_do(world: World, desk: Desk) -> None:
+    give(world, InstructionKind.OPEN, LONG | {"targets": [100.5, 101, 101.5]})
+    instructions.carry_out(world.connection, desk, T0)
+
+    status, text = outcome(world)
+    assert status == "REFUSED"
+    assert text.startswith("risk_reward: 1 against a limit of 2: name targets farther away or a stop nearer")
+    assert "TRADING_RISK__MIN_RISK_REWARD" in text
+
+
 def test_engaged_kill_switch_refuses_an_opening_and_lets_a_close_through(
     world: World, desk: Desk, kill: KillSwitch
 ) -> None:

@@ -86,9 +86,19 @@ def open_trade(
         case SignalStatus.ACTIVE:
             return None
         case SignalStatus.REJECTED | SignalStatus.CANCELLED | SignalStatus.EXPIRED:
-            return Outcome(InstructionStatus.REFUSED, reason)
+            return Outcome(InstructionStatus.REFUSED, _with_remedy(reason))
         case _:
             return Outcome(InstructionStatus.DONE, "the entry is sent with its stop and targets")
+
+
+def _with_remedy(reason: str) -> str:
+    """The refusal, and what a person who named the levels can do about it."""
+    if not reason.startswith("risk_reward:"):
+        return reason
+    return (
+        f"{reason}: name targets farther away or a stop nearer to the price (--targets, --stop), or allow less with "
+        "the limit min_risk_reward of the session (TRADING_RISK__MIN_RISK_REWARD)"
+    )
 
 
 def close_trade(
