@@ -29,10 +29,16 @@ from trading_pipelines.domain.alternative.texts import TextLimits
 from trading_pipelines.domain.engine.params import ExecutionParams
 from trading_pipelines.domain.execution.venue import VenueParams
 from trading_pipelines.domain.market.timeframe import Timeframe
+from trading_pipelines.domain.market.universe import UniverseRules
 from trading_pipelines.domain.modelling.spec import TrainingSpec
+from trading_pipelines.domain.onchain.flows import WhaleScoreSpec
+from trading_pipelines.domain.onchain.transactions import FlowThresholds
+from trading_pipelines.domain.prediction_markets.markets import OddsPolicy
 from trading_pipelines.domain.risk.alerts import AlertThresholds
 from trading_pipelines.domain.risk.limits import RiskLimits
 from trading_pipelines.domain.scoring.spec import ScoringSpec
+from trading_pipelines.domain.sentiment.aggregate import AggregationSpec
+from trading_pipelines.domain.sentiment.alerts import SentimentAlertSpec
 from trading_pipelines.domain.signals.policy import Direction, Profile, SignalPolicy
 from trading_pipelines.domain.simulation.spec import SimulatedMarketSpec
 from trading_pipelines.domain.validation.drift import DriftSpec
@@ -164,6 +170,8 @@ class OrchestrationSettings(BaseModel):
     """Pause between two looks for runs whose process is gone."""
     lookahead_samples: int = Field(default=1, ge=1)
     """Feature rows per symbol that each update recomputes from what was known at their time."""
+    leak_check_samples: int = Field(default=24, ge=1)
+    """Stored rows of each kind that the nightly leak check computes again."""
 
 
 class BacktestSettings(BaseModel):
@@ -257,6 +265,66 @@ class DerivativesSettings(OutsideSource):
     interval_seconds: float = Field(default=0.2, ge=0)
 
 
+class WhaleAlertSettings(OutsideSource):
+    """Whale Alert; not asked without a key."""
+
+    base_url: str = "https://api.whale-alert.io/v1"
+    interval_seconds: float = Field(default=6.5, ge=0)
+    """The free plan allows ten requests a minute."""
+    cache_seconds: float = Field(default=0.0, ge=0)
+    api_key: SecretStr | None = None
+    history_minutes: float = Field(default=59.0, gt=0)
+    """How far back the plan answers; the free one knows an hour."""
+    most_pages: int = Field(default=20, ge=1)
+    """Pages of a hundred transactions that one look reads at most; the next one goes on."""
+
+
+class CryptoQuantSettings(OutsideSource):
+    """CryptoQuant; not asked without a key."""
+
+    base_url: str = "https://api.cryptoquant.com/v1"
+    cache_seconds: float = Field(default=900.0, ge=0)
+    api_key: SecretStr | None = None
+
+
+class DuneSettings(OutsideSource):
+    """A saved query of Dune with the columns hour, coin, inflow_usd, outflow_usd; not asked without key and query."""
+
+    base_url: str = "https://api.dune.com/api/v1"
+    cache_seconds: float = Field(default=0.0, ge=0)
+    api_key: SecretStr | None = None
+    query_id: int | None = Field(default=None, ge=1)
+    coins: tuple[str, ...] = ()
+    """Coins whose net flow is taken from the query."""
+    poll_seconds: float = Field(default=3.0, gt=0)
+    wait_seconds: float = Field(default=180.0, gt=0)
+    """How long a query may run."""
+
+
+class PolymarketSettings(OutsideSource):
+    """Polymarket; needs no key."""
+
+    base_url: str = "https://gamma-api.polymarket.com"
+    clob_url: str = Field(default="https://clob.polymarket.com", pattern="^(https://.*|http://127\\.0\\.0\\.1[:/].*)$")
+    interval_seconds: float = Field(default=0.3, ge=0)
+    cache_seconds: float = Field(default=0.0, ge=0)
+    tag: str = Field(default="crypto", pattern="^[a-z0-9-]+$")
+    most_pages: int = Field(default=40, ge=1)
+    """Pages of a hundred events."""
+    most_histories: int = Field(default=150, ge=0)
+    """Markets whose price history one look reads at most; each costs a request."""
+    policy: OddsPolicy = OddsPolicy()
+
+
+class FlowSettings(BaseModel):
+    """Which transactions count, and how a day of them becomes a score."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    thresholds: FlowThresholds = FlowThresholds()
+    whale_score: WhaleScoreSpec = WhaleScoreSpec()
+
+
 class AlternativeSettings(BaseModel):
     """Sources besides prices; those of the simulated market need neither keys nor network."""
 
@@ -274,6 +342,73 @@ class AlternativeSettings(BaseModel):
     rss: RssSettings = RssSettings()
     reddit: RedditSettings = RedditSettings()
     derivatives: DerivativesSettings = DerivativesSettings()
+    whale_alert: WhaleAlertSettings = WhaleAlertSettings()
+    cryptoquant: CryptoQuantSettings = CryptoQuantSettings()
+    dune: DuneSettings = DuneSettings()
+    polymarket: PolymarketSettings = PolymarketSettings()
+    flows: FlowSettings = FlowSettings()
+
+
+class ScorerName(StrEnum):
+    """Who scores texts."""
+
+    AUTO = "auto"
+    LEXICON = "lexicon"
+    TRANSFORMERS = "transformers"
+    LLM = "llm"
+
+
+class ClassifierSettings(BaseModel):
+    """A sequence classifier in the format of Hugging Face transformers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = "ProsusAI/finbert"
+    """A folder, or a name under which `hf download` has put the model into the local cache."""
+    labels: dict[str, Annotated[float, Field(ge=-1, le=1)]] = {}
+    """What the model's labels mean, where they are not called positive, negative, neutral or the like."""
+    batch_size: int = Field(default=16, ge=1)
+    max_tokens: int = Field(default=256, ge=8)
+    """What follows in a text is not read."""
+
+
+class MultilingualSettings(ClassifierSettings):
+    """The model for texts that are not English; without one they have no score."""
+
+    model: str = ""
+
+
+class LlmSettings(BaseModel):
+    """A language model behind an OpenAI-compatible endpoint."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    base_url: str = Field(default="", pattern="^(https://.*|http://127\\.0\\.0\\.1[:/].*)?$")
+    """Up to and including the version, such as https://host/v1; https, or 127.0.0.1."""
+    model: str = ""
+    api_key: SecretStr | None = None
+    timeout_seconds: float = Field(default=60.0, gt=0)
+    attempts: int = Field(default=3, ge=1)
+    """Tries for each text, after refusals and after answers that do not fit."""
+    max_characters: int = Field(default=2_000, ge=100)
+    """What follows in a text is not sent."""
+    max_answer_tokens: int = Field(default=300, ge=50)
+    max_tokens_per_run: int = Field(default=200_000, ge=1)
+    """Tokens of questions and answers after which a run leaves the rest to the next one: the limit of what it costs."""
+
+
+class SentimentSettings(BaseModel):
+    """How texts become a sentiment."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    scorer: ScorerName = ScorerName.AUTO
+    """`auto` takes the classifier where its model is present, and the lexicon elsewhere."""
+    classifier: ClassifierSettings = ClassifierSettings()
+    multilingual: MultilingualSettings = MultilingualSettings()
+    llm: LlmSettings = LlmSettings()
+    aggregation: AggregationSpec = AggregationSpec()
+    alerts: SentimentAlertSpec = SentimentAlertSpec()
 
 
 class Settings(BaseSettings):
@@ -316,12 +451,15 @@ class Settings(BaseSettings):
     scoring: ScoringSpec = ScoringSpec()
     """Weights of the composite score's factors, and the limits around them."""
     simulation: SimulatedMarketSpec = SimulatedMarketSpec()
+    universe: UniverseRules = UniverseRules()
+    """Which pairs of the exchange are worth a look; independent of what is traded."""
     session: SessionSettings = SessionSettings()
     fill: FillSettings = FillSettings()
     trader: TraderSettings = TraderSettings()
     collector: CollectorSettings = CollectorSettings()
     backtest: BacktestSettings = BacktestSettings()
     alternative: AlternativeSettings = AlternativeSettings()
+    sentiment: SentimentSettings = SentimentSettings()
     orchestration: OrchestrationSettings = OrchestrationSettings()
     ports: Ports = Ports()
 

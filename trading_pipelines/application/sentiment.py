@@ -17,6 +17,7 @@ import psycopg
 import structlog
 
 from trading_pipelines.adapters.scorers.base import Scorer
+from trading_pipelines.adapters.scorers.factory import open_other_scorer, open_scorer
 from trading_pipelines.domain.alternative.series import MARKET, SIMULATED, Observation
 from trading_pipelines.domain.sentiment import duplicates
 from trading_pipelines.domain.sentiment.aggregate import ALL, AggregationSpec, Scored, Sentiment, aggregate, thresholds
@@ -25,6 +26,7 @@ from trading_pipelines.domain.sentiment.entities import Linker, Mention
 from trading_pipelines.domain.sentiment.language import ENGLISH, UNKNOWN, detect_language
 from trading_pipelines.domain.sentiment.normalise import normalise
 from trading_pipelines.domain.sentiment.score import Score, Unscored
+from trading_pipelines.settings import SentimentSettings
 from trading_pipelines.store.repositories import events, observations, source_states, text_scores
 from trading_pipelines.store.repositories.events import Severity
 from trading_pipelines.store.repositories.text_scores import StoredText
@@ -53,6 +55,18 @@ class Readers:
     def names(self) -> tuple[str, ...]:
         """Names under which the scores are stored."""
         return (self.main.name,) if self.other is None else (self.main.name, self.other.name)
+
+
+def open_readers(settings: SentimentSettings) -> Readers:
+    """The scorers that the settings choose.
+
+    Raises
+    ------
+    UserError
+        A chosen one lacks something; the message says what to do.
+    """
+    main = open_scorer(settings)
+    return Readers(main, open_other_scorer(settings, main))
 
 
 @dataclass(frozen=True)
@@ -181,11 +195,14 @@ def score_texts(
                 (t.text_id, a, _known_at(t, now)) for t, a in zip(texts, answers, strict=True) if isinstance(a, Score)
             ]
             text_scores.save_scores(connection, scorer.name, good)
-            for text, answer in zip(texts, answers, strict=True):
-                if isinstance(answer, Unscored):
+            unscored = [(t, a) for t, a in zip(texts, answers, strict=True) if isinstance(a, Unscored)]
+            for text, answer in unscored:
+                if answer.final:
                     _put_aside(connection, text, f"{scorer.name}: {answer.reason}", now)
             connection.commit()
-            done, refused = done + len(good), refused + len(texts) - len(good)
+            done, refused = done + len(good), refused + sum(answer.final for _, answer in unscored)
+            if not all(answer.final for _, answer in unscored):
+                break  # the scorer has had enough for this time
     return done, refused
 
 

@@ -34,6 +34,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Unscored:
-    """A text that could not be scored, and why."""
+    """A text that could not be scored, and why; one that is not final is tried again another time."""
 
     reason: str
+    final: bool = True
