@@ -1,16 +1,20 @@
 """Stored features: the live path writes what a rebuild of the whole span writes, breadth included."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
+import talib
 
 from trading_pipelines.adapters.sources.simulated import SimulatedSource
+from trading_pipelines.application import leakcheck
 from trading_pipelines.application.features import build_features, current_feature_set, update_breadth
 from trading_pipelines.application.ingestion import ingest
 from trading_pipelines.application.leakcheck import check_features
 from trading_pipelines.domain.alternative.series import MARKET, SIMULATED, Observation
-from trading_pipelines.domain.features.compute import FeatureMatrix
+from trading_pipelines.domain.features import registry
+from trading_pipelines.domain.features.compute import FeatureMatrix, compute_features
 from trading_pipelines.domain.features.registry import NAMES
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.simulation.spec import SimulatedMarketSpec
@@ -50,6 +54,37 @@ def test_newest_bar_of_all_symbols_equals_that_of_a_long_rebuild_of_one(market: 
         assert len(rebuilt.ts) == 1
         np.testing.assert_array_equal(rebuilt.ts, live[symbol].ts)
         np.testing.assert_allclose(rebuilt.values, live[symbol].values, rtol=1e-9, atol=1e-9)
+
+
+def test_hole_in_the_history_makes_no_difference_between_the_newest_bar_and_a_rebuild(market: Connection) -> None:
+    """An exchange that was down for more than a day: as many candles as an indicator needs lie further back."""
+    for table in ("ohlcv_15m", "ohlcv_1h", "ohlcv_4h"):
+        market.execute(
+            f"delete from {table} where ts >= %s and ts < %s", (NOW - timedelta(days=9), NOW - timedelta(days=7.5))
+        )
+    build_features(market, "simulated", SYMBOLS, "15m", NOW - BAR, NOW)
+    live = {symbol: _rows(market, symbol, NOW - BAR).values for symbol in SYMBOLS}
+    assert not np.isnan(live["SOLUSDT"][-1, NAMES.index("ema_200_distance")])
+
+    build_features(market, "simulated", SYMBOLS, "15m", NOW - LONG, NOW)
+
+    for symbol in SYMBOLS:
+        np.testing.assert_allclose(_rows(market, symbol, NOW - BAR).values, live[symbol], rtol=1e-9, atol=1e-9)
+
+
+def test_check_finds_a_feature_that_needs_more_history_than_it_says(
+    market: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = next(spec for spec in registry.REGISTRY if spec.name == "ema_9_distance")
+    hasty = replace(spec, compute=lambda x: x.bars.close / talib.EMA(x.bars.close, 200) - 1)
+    features = tuple(hasty if each is spec else each for each in registry.REGISTRY)
+    build_features(market, "simulated", ["ETHUSDT"], "15m", NOW - BAR, NOW)
+    monkeypatch.setattr(registry, "WARMUP_BARS", registry.WARMUP_BARS | {"signal": 300})
+    monkeypatch.setattr(leakcheck, "compute_features", lambda inputs: compute_features(inputs, features))
+
+    report = check_features(market, "simulated", ["ETHUSDT"], "15m", 1, 1)
+
+    assert "ema_9_distance" in {leak.column for leak in report.unsteady["ETHUSDT"]}
 
 
 def test_breadth_does_not_depend_on_the_symbols_that_are_asked_for(market: Connection) -> None:
@@ -94,6 +129,7 @@ def test_stored_rows_pass_the_leak_check(market: Connection) -> None:
 
     assert report.checked == 2 * len(SYMBOLS)
     assert report.leaks == {}
+    assert report.unsteady == {}
 
 
 def test_hash_of_the_inputs_changes_with_a_candle_and_only_then(market: Connection) -> None:

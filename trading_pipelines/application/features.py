@@ -100,8 +100,7 @@ def update_breadth(
     changed, since = 0, timeframe.floor(start)
     while since < end:
         until = min(since + _BREADTH_BARS * timeframe.delta, end)
-        first = since - breadth.MEMBER_BARS * timeframe.delta
-        loaded = candles.read_many(connection, members, timeframe, first, until)
+        loaded = candles.read_with_history(connection, members, timeframe, since, until, breadth.MEMBER_BARS)
         bars = [Bars(timeframe, **loaded[instrument_id]) for instrument_id in members]
         rows = breadth.market_breadth(bars, timeframe, to_naive(since), to_naive(until))
         changed += breadth_store.replace(connection, exchange, timeframe, since, until, rows)
@@ -130,9 +129,10 @@ def load_inputs(
     timeframe: Timeframe,
     start: datetime,
     end: datetime,
+    warm_ups: int = 1,
 ) -> FeatureInputs:
-    """Load what the features of [start, end) are computed from, warm-up included."""
-    return _History(connection, exchange, timeframe, start, end).inputs(symbol)
+    """Load what the features of [start, end) are computed from, with `warm_ups` times the history they need."""
+    return _History(connection, exchange, timeframe, start, end, warm_ups).inputs(symbol)
 
 
 def to_naive(moment: datetime) -> np.datetime64:
@@ -164,11 +164,18 @@ class _History:
     """Loads the series that features of [start, end) are computed from; the shared ones only once."""
 
     def __init__(
-        self, connection: psycopg.Connection[Any], exchange: str, timeframe: Timeframe, start: datetime, end: datetime
+        self,
+        connection: psycopg.Connection[Any],
+        exchange: str,
+        timeframe: Timeframe,
+        start: datetime,
+        end: datetime,
+        warm_ups: int = 1,
     ) -> None:
         self.connection = connection
         self.exchange = exchange
         self.timeframe = timeframe
+        self.warm_ups = warm_ups
         self.start = timeframe.floor(start)
         self.end = timeframe.floor(end - _TICK) + timeframe.delta
         """Close of the last wanted bar."""
@@ -222,7 +229,7 @@ class _History:
 
     def _read_observed(self, coins: Sequence[str], *, market: bool) -> dict[str, dict[str, Observed]]:
         """Series from outside by coin; what is too old to matter in either of its times is left out."""
-        since = {name: self.start - history for name, history in history_of(market=market).items()}
+        since = {name: self.start - self.warm_ups * history for name, history in history_of(market=market).items()}
         simulated = self.exchange == SIMULATED_EXCHANGE
         found = observations.read_series(
             self.connection, since, list(dict.fromkeys(coins)), self.end, simulated=simulated
@@ -239,9 +246,9 @@ class _History:
 
     def _read(self, instrument_ids: Sequence[int], timeframe: Timeframe) -> dict[int, Bars]:
         """Candles with the history that the indicators need before the first wanted bar."""
-        warmup = registry.WARMUP_BARS["signal" if timeframe is self.timeframe else timeframe]
-        since = timeframe.floor(self.start) - warmup * timeframe.delta
-        found = candles.read_many(self.connection, instrument_ids, timeframe, since, self.end)
+        warmup = self.warm_ups * registry.WARMUP_BARS["signal" if timeframe is self.timeframe else timeframe]
+        since = timeframe.floor(self.start)
+        found = candles.read_with_history(self.connection, instrument_ids, timeframe, since, self.end, warmup)
         return {instrument_id: Bars(timeframe, **columns) for instrument_id, columns in found.items()}
 
     def _funding(self, instrument_id: int) -> Settlements:

@@ -38,6 +38,11 @@ class FeatureMatrix:
         first, last = np.searchsorted(self.ts, [start, end])
         return FeatureMatrix(self.ts[first:last], self.available_at[first:last], self.values[first:last])
 
+    def row(self, number: int) -> "FeatureMatrix":
+        """One row alone."""
+        one = slice(number, number + 1)
+        return FeatureMatrix(self.ts[one], self.available_at[one], self.values[one])
+
 
 def compute_features(inputs: FeatureInputs, registry: Sequence[FeatureSpec] = REGISTRY) -> FeatureMatrix:
     """Compute every feature for every bar of the signal timeframe.

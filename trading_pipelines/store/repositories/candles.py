@@ -4,7 +4,7 @@ The SQL here is the only place where bars add up to longer ones in the database.
 """
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -169,6 +169,50 @@ def read_many(
         first, last = np.searchsorted(owner, [instrument_id, instrument_id + 1])
         found[instrument_id] = {name: values[first:last] for name, values in columns.items()}
     return found
+
+
+def read_with_history(
+    connection: psycopg.Connection[Any],
+    instrument_ids: Sequence[int],
+    timeframe: Timeframe,
+    start: datetime,
+    end: datetime,
+    bars: int,
+) -> dict[int, dict[str, Any]]:
+    """As `read_many`, with at least `bars` candles before `start` where so many are stored.
+
+    An outage leaves holes of a day and more: so many candles may lie further back than so many times their length.
+    """
+    first = start - bars * timeframe.delta
+    found = read_many(connection, instrument_ids, timeframe, first, end)
+    opened = np.datetime64(start.astimezone(UTC).replace(tzinfo=None), "us")
+    short = [i for i, columns in found.items() if np.searchsorted(columns["ts"], opened) < bars]
+    since = _first_of(connection, short, timeframe, start, bars) if short and bars else {}
+    for instrument_id, oldest in since.items():
+        if oldest < first:
+            found |= read_many(connection, [instrument_id], timeframe, oldest, end)
+    return found
+
+
+def _first_of(
+    connection: psycopg.Connection[Any],
+    instrument_ids: Sequence[int],
+    timeframe: Timeframe,
+    before: datetime,
+    bars: int,
+) -> dict[int, datetime]:
+    """Open time of the oldest of the newest `bars` candles before a moment, by instrument."""
+    query = sql.SQL(
+        """
+        select wanted.id, (
+            select min(ts) from (
+                select ts from {} where instrument_id = wanted.id and ts < %(before)s order by ts desc limit %(bars)s
+            ) newest
+        ) from unnest(%(ids)s::int[]) as wanted (id)
+        """
+    ).format(sql.Identifier(table_name(timeframe)))
+    rows = connection.execute(query, {"ids": list(instrument_ids), "before": before, "bars": bars}).fetchall()
+    return {instrument_id: oldest for instrument_id, oldest in rows if oldest is not None}
 
 
 def latest_bars(
