@@ -30,8 +30,10 @@ from trading_pipelines.application.training_tasks import final_spec
 from trading_pipelines.domain.execution.session import TradingSession
 from trading_pipelines.domain.features import registry
 from trading_pipelines.domain.features.compute import FeatureMatrix
+from trading_pipelines.domain.labeling.triple_barrier import RowLabels
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.modelling import training
+from trading_pipelines.domain.modelling.metrics import measure
 from trading_pipelines.domain.modelling.spec import TrainingSpec
 from trading_pipelines.domain.validation.strategy_check import check_strategy
 from trading_pipelines.errors import UserError
@@ -192,10 +194,91 @@ def _features(scope: _Scope) -> _Result:
         for symbol, leaks in report.leaks.items()
         for leak in leaks
     ]
+    findings += [
+        Finding(
+            symbol,
+            f"{leak.column}.history",
+            f"{leak.instants} of the sampled rows",
+            to_aware(leak.first),
+            leak.stored,
+            leak.recomputed,
+            "depends on older history than it says: the value with twice of it is another one",
+        )
+        for symbol, leaks in report.unsteady.items()
+        for leak in leaks
+    ]
     return report.checked, findings
 
 
 def _labels(scope: _Scope) -> _Result:
+    """Labels of folds and outcomes of predictions."""
+    judged, wrong = _fold_labels(scope)
+    told, false = _outcomes(scope)
+    return judged + told, [*wrong, *false]
+
+
+def _fold_labels(scope: _Scope) -> _Result:
+    """Folds, judged again by labels from the candles of the training's time; and some of those labels alone."""
+    rows = scope.rows(
+        """
+        select t.instrument_id, f.fold, f.test_from, f.test_until, f.probabilities, f.metrics, t.as_of, t.spec
+        from model_folds f join trainings t using (training_key)
+        where t.instrument_id = any(%(ids)s) and t.timeframe = %(frame)s and f.probabilities is not null
+        order by md5(f.training_key || f.fold || %(seed)s) limit %(few)s
+        """,
+        few=max(scope.samples // 4, 1),
+    )
+    draw = np.random.default_rng(scope.seed)
+    checked, findings = 0, list[Finding]()
+    for row in rows:
+        spec = _spec(row["spec"])
+        if spec is None:
+            continue
+        instrument_id = row["instrument_id"]
+        first, end = row["test_from"] - scope.timeframe.delta, min(row["test_until"], row["as_of"])
+        matrix = _feature_rows(scope, instrument_id, first, end)
+        if len(matrix.ts) == 0:  # trained with features of another version
+            continue
+        labels = training_steps.label_rows(scope.connection, instrument_id, scope.timeframe, matrix, row["as_of"], spec)
+        known = np.flatnonzero(labels.value >= 0)
+        checked += 1
+        findings += _judged_again(scope, row, labels.value[known], spec)
+        for i in draw.choice(known, min(4, len(known)), replace=False).tolist():
+            checked += 1
+            findings += _label_alone(scope, row, matrix.row(i), labels.take(i), spec)
+    return checked, findings
+
+
+def _judged_again(scope: _Scope, row: dict[str, Any], labels: Any, spec: TrainingSpec) -> Iterator[Finding]:
+    """A fold's figures follow from its predictions and the labels."""
+    symbol = scope.symbol_of[row["instrument_id"]]
+    probabilities = np.frombuffer(row["probabilities"])
+    cause = "judged by other labels than those of the candles known at the training, or these have been corrected"
+    fold = f"fold {row['fold']}"
+    if len(probabilities) != len(labels):
+        yield Finding(symbol, "samples", fold, row["test_from"], len(probabilities), len(labels), cause)
+        return
+    again = measure(probabilities, labels, 0.5, spec.confidence_threshold)
+    for name in ("log_loss", "brier", "auc"):
+        stored, recomputed = row["metrics"][name], getattr(again, name)
+        if not _same(np.nan if stored is None else stored, np.nan if recomputed is None else recomputed):
+            yield Finding(symbol, name, fold, row["test_from"], stored, recomputed, cause)
+
+
+def _label_alone(
+    scope: _Scope, row: dict[str, Any], bar: FeatureMatrix, label: RowLabels, spec: TrainingSpec
+) -> Iterator[Finding]:
+    """A label follows from the candles up to its end, and before its end it is not known."""
+    symbol, ends = scope.symbol_of[row["instrument_id"]], to_aware(label.known_at[0])
+    for at, expected in ((ends, int(label.value[0])), (ends - timedelta(microseconds=1), -1)):
+        again = training_steps.label_rows(scope.connection, row["instrument_id"], scope.timeframe, bar, at, spec)
+        value = int(again.value[0]) if len(again.value) else -1
+        if value != expected:
+            cause = "the label ends later than it says" if expected >= 0 else "the label is known before its end"
+            yield Finding(symbol, "label", to_aware(bar.ts[0]).isoformat(), at, expected, value, cause)
+
+
+def _outcomes(scope: _Scope) -> _Result:
     """Outcomes of predictions: what the barriers said, at the moment from which it is said to be known."""
     rows = scope.rows(
         """

@@ -67,6 +67,11 @@ class RowLabels:
         known_at = np.where(end >= 0, closes_at[np.maximum(end, 0)], np.datetime64("NaT"))
         return cls(labels.value[rows], known_at, uniqueness_weights(labels.end)[rows], labels.move[rows])
 
+    def take(self, row: int) -> "RowLabels":
+        """One row alone."""
+        one = slice(row, row + 1)
+        return RowLabels(self.value[one], self.known_at[one], self.weight[one], self.move[one])
+
     @classmethod
     def none(cls) -> "RowLabels":
         """No rows."""
