@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import hypothesis
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
@@ -18,6 +19,10 @@ from trading_pipelines.store.migrate import migrate
 
 TEMPLATE = "trading_template"
 OUTSIDE_SERVERS = ("TRADING_TEST_TIMESCALE_URL", "TRADING_TEST_DATABASE_URL")
+
+# How long an example takes says more about the machine than about the code.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(autouse=True)

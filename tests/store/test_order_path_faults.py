@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal as os_signal
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -217,6 +218,7 @@ def live(database: str, world: World, life: Life, fault: Fault) -> int:
             step(connection, world, exchange)
             done += 1
     connection = mortal_connection(database, fault)
+    backend = connection.info.backend_pid
     exchange = PaperExchange(connection, world.session.session_id, world.session.execution)
     try:
         for _, step in life.steps[done:]:
@@ -226,7 +228,22 @@ def live(database: str, world: World, life: Life, fault: Fault) -> int:
         assert connection.closed, "only the fault may end the life of a trade"
     finally:
         connection.close()
+    await_end(database, backend)
     return done
+
+
+def await_end(database: str, backend: int) -> None:
+    """Wait until the server has noticed that a client is gone, and given its locks back.
+
+    On a busy machine that takes a moment; until then a new process rightly takes the dead one for one at work.
+    """
+    with connect(database) as connection:
+        for _ in range(1000):
+            if not connection.execute("select from pg_stat_activity where pid = %s", (backend,)).fetchone():
+                return
+            connection.rollback()
+            time.sleep(0.01)
+    pytest.fail(f"server process {backend} is still there")
 
 
 def go_on(database: str, world: World, life: Life, done: int) -> None:
