@@ -107,6 +107,7 @@ def ingest(
     end: datetime,
     *,
     refetch: bool = False,
+    follow: bool = True,
     on_progress: Callable[[IngestProgress], None] | None = None,
 ) -> IngestReport:
     """Store what `source` has for bars that open in [start, end) and is not stored yet.
@@ -120,6 +121,8 @@ def ingest(
     refetch : bool
         Ask again for what is covered already: corrections overwrite, and gaps that remain are known to be absent
         at the source.
+    follow : bool
+        Whether the symbols may be traded from now on; False leaves them as they are.
 
     Raises
     ------
@@ -131,8 +134,8 @@ def ingest(
     chosen = choose_instruments(source, symbols, timeframe)
     choose_timeframe(source, [instrument.symbol for instrument in chosen], timeframe)
     with connection.transaction():
-        instruments.save(connection, chosen)
-        known = instruments.by_symbol(connection, source.exchange)
+        instruments.save(connection, chosen, followed=follow)
+        known = instruments.by_symbol(connection, source.exchange, everything=True)
     stored = [known[instrument.symbol] for instrument in chosen]
     wanted = (timeframe.floor(start), min(end, source.now()))
     bars = (wanted[0], min(timeframe.floor(end + timeframe.delta - _TICK), timeframe.floor(source.now())))

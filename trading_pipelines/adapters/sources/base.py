@@ -7,7 +7,8 @@ from typing import Protocol
 
 import pandas as pd
 
-from trading_pipelines.domain.market.instrument import Instrument
+from trading_pipelines.domain.market.candles import TS_DTYPE
+from trading_pipelines.domain.market.instrument import Instrument, Listing
 from trading_pipelines.domain.market.ticker import Ticker
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.errors import UserError
@@ -35,6 +36,15 @@ class CandlePage:
     candles: pd.DataFrame
 
 
+OPEN_INTEREST_COLUMNS = ("ts", "quantity", "value_usd")
+MARK_COLUMNS = ("ts", "open", "high", "low", "close")
+
+
+def empty_frame(columns: Sequence[str]) -> pd.DataFrame:
+    """No rows of `ts` and numbers."""
+    return pd.DataFrame({c: pd.Series(dtype=TS_DTYPE if c == "ts" else "float64") for c in columns})
+
+
 class MarketDataSource(Protocol):
     """One venue's market data; all times are UTC."""
 
@@ -53,7 +63,14 @@ class MarketDataSource(Protocol):
         ...
 
     def instruments(self) -> list[Instrument]:
-        """Everything that can be asked for, by symbol."""
+        """What is fetched and traded where no symbol is named, by symbol."""
+        ...
+
+    def listings(self) -> list[Listing]:
+        """Every pair that the venue lists, those that do not trade too, by symbol.
+
+        A pair that left the list for good may be missing in it.
+        """
         ...
 
     def timeframes(self, symbol: str) -> tuple[Timeframe, ...]:
@@ -72,6 +89,18 @@ class MarketDataSource(Protocol):
 
     def funding(self, instrument: Instrument, start: datetime, end: datetime) -> pd.DataFrame:
         """Funding settled in [start, end): ts and rate (fraction of notional, paid by longs)."""
+        ...
+
+    def open_interest(self, instrument: Instrument, start: datetime, end: datetime) -> pd.DataFrame:
+        """Open contracts at the full hours of [start, end) as far back as the venue tells, ascending.
+
+        Columns ts, quantity (base currency) and value_usd (NaN where the venue does not say); empty where there is
+        none.
+        """
+        ...
+
+    def mark_prices(self, instrument: Instrument, start: datetime, end: datetime) -> pd.DataFrame:
+        """Closed hourly candles of the mark price that open in [start, end), ascending: ts, open, high, low, close."""
         ...
 
     def tickers(self, symbols: Sequence[str]) -> list[Ticker]:

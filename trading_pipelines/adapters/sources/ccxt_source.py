@@ -5,12 +5,14 @@ failure that may pass is retried, any other one is a `SourceError`; an answer th
 for an empty one.
 """
 
+import contextlib
+import itertools
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,12 +20,18 @@ import ccxt
 import pandas as pd
 import structlog
 
-from trading_pipelines.adapters.sources.base import CandlePage, SourceError
+from trading_pipelines.adapters.sources.base import (
+    MARK_COLUMNS,
+    OPEN_INTEREST_COLUMNS,
+    CandlePage,
+    SourceError,
+    empty_frame,
+)
 from trading_pipelines.adapters.sources.limiter import SharedLimiter
 from trading_pipelines.adapters.sources.retry import RetryPolicy, retry_after_seconds
 from trading_pipelines.adapters.sources.venues import VENUES, Venue
 from trading_pipelines.domain.market.candles import CANDLE_COLUMNS, TS_DTYPE
-from trading_pipelines.domain.market.instrument import Instrument, MarketKind
+from trading_pipelines.domain.market.instrument import Instrument, Listing, ListingStatus, MarketKind
 from trading_pipelines.domain.market.ticker import Ticker
 from trading_pipelines.domain.market.timeframe import EPOCH, Timeframe
 
@@ -92,6 +100,17 @@ class CcxtSource:
         """Every active market that is quoted and settled in a currency of dollars or coins, by symbol."""
         return [self._instrument(symbol, market) for symbol, market in sorted(self.markets.items())]
 
+    def listings(self) -> list[Listing]:
+        """Every market that the exchange lists; a pair that has left may be missing."""
+        return [
+            Listing(
+                self._instrument(symbol, market),
+                ListingStatus.TRADING if symbol in self.markets else ListingStatus.HALTED,
+                _moment(market["created"]) if market.get("created") else None,
+            )
+            for symbol, market in sorted(self._listed.items())
+        ]
+
     def timeframes(self, symbol: str) -> tuple[Timeframe, ...]:
         """Those of ours that the exchange serves."""
         return tuple(timeframe for timeframe in Timeframe if timeframe in self._client.timeframes)
@@ -122,7 +141,7 @@ class CcxtSource:
         return candles[(candles["ts"] >= start) & (candles["ts"] < stop)]
 
     def _rows(self, instrument: Instrument, timeframe: Timeframe, start: datetime, stop: datetime) -> list[list[Any]]:
-        """Rows of at most a page; the client cuts longer answers, so repeated rows may push others out of it."""
+        """Rows of at most a page; where some are repeated and others missing, they may have pushed each other out."""
         limit = self._venue.candles_per_page
         rows = self._call(
             f"{timeframe} candles of {instrument.symbol}",
@@ -134,15 +153,18 @@ class CcxtSource:
                 params={"until": _epoch_ms(stop) - 1},
             ),
         )
-        if len(rows) < limit or len({row[0] for row in rows}) == limit:
+        bars, distinct = (stop - start) // timeframe.delta, len({row[0] for row in rows})
+        if distinct == len(rows) or distinct >= bars or bars <= 1:
             return rows
-        middle = start + (stop - start) // timeframe.delta // 2 * timeframe.delta
+        middle = start + bars // 2 * timeframe.delta
         return self._rows(instrument, timeframe, start, middle) + self._rows(instrument, timeframe, middle, stop)
 
     def funding(self, instrument: Instrument, start: datetime, end: datetime) -> pd.DataFrame:
         """Settlements in [start, end), rounded to minutes, for exchanges stamp them some milliseconds late."""
         if self._venue.funding_per_page == 0:
             return _funding_frame([])
+        if self._venue.funding_is_numbered:
+            return _funding_frame(self._funding_pages(instrument, start, end))
         interval = timedelta(minutes=instrument.funding_interval_minutes or 60)
         rows: list[dict[str, Any]] = []
         while start < end:
@@ -150,6 +172,24 @@ class CcxtSource:
             rows += self._funding(instrument, start, stop)
             start = stop
         return _funding_frame(rows)
+
+    def _funding_pages(self, instrument: Instrument, start: datetime, end: datetime) -> list[dict[str, Any]]:
+        """Pages from the newest settlement back; one that settles meanwhile moves rows on to the next page only."""
+        found: list[dict[str, Any]] = []
+        for page in itertools.count(1):
+            rows = self._call(
+                f"funding of {instrument.symbol}",
+                partial(
+                    self._client.fetch_funding_rate_history,
+                    self.markets[instrument.symbol]["symbol"],
+                    limit=self._venue.funding_per_page,
+                    params={"page_num": page},
+                ),
+            )
+            found += [row for row in rows if _epoch_ms(start) <= row["timestamp"] < _epoch_ms(end)]
+            if len(rows) < self._venue.funding_per_page or rows[0]["timestamp"] < _epoch_ms(start):
+                break
+        return found
 
     def _funding(self, instrument: Instrument, start: datetime, stop: datetime) -> list[dict[str, Any]]:
         """Rates of a span; a full page may have been cut off at either end, so then each half is asked for."""
@@ -168,6 +208,49 @@ class CcxtSource:
         middle = start + (stop - start) / 2
         return self._funding(instrument, start, middle) + self._funding(instrument, middle, stop)
 
+    def open_interest(self, instrument: Instrument, start: datetime, end: datetime) -> pd.DataFrame:
+        """Hourly values, as far back as the exchange keeps them."""
+        if self._venue.open_interest_per_page == 0 or instrument.kind is not MarketKind.PERPETUAL:
+            return empty_frame(OPEN_INTEREST_COLUMNS)
+        now = self.now()
+        if self._venue.open_interest_days is not None:
+            start = max(start, now - timedelta(days=self._venue.open_interest_days))
+        rows = self._hourly(
+            f"open interest of {instrument.symbol}",
+            self._venue.open_interest_per_page,
+            (Timeframe.H1.floor(start), min(end, now)),
+            partial(self._client.fetch_open_interest_history, self.markets[instrument.symbol]["symbol"], "1h"),
+        )
+        columns = ([row["timestamp"], row["openInterestAmount"], row["openInterestValue"]] for row in rows)
+        found = _hourly_frame(columns, OPEN_INTEREST_COLUMNS)
+        return found[(found["ts"] >= start) & (found["ts"] < end)].reset_index(drop=True)
+
+    def mark_prices(self, instrument: Instrument, start: datetime, end: datetime) -> pd.DataFrame:
+        """Hours that have ended."""
+        if instrument.kind is not MarketKind.PERPETUAL or not self._client.has["fetchMarkOHLCV"]:
+            return empty_frame(MARK_COLUMNS)
+        rows = self._hourly(
+            f"mark prices of {instrument.symbol}",
+            self._venue.mark_prices_per_page,
+            (Timeframe.H1.floor(start), min(end, Timeframe.H1.floor(self.now()))),
+            partial(self._client.fetch_mark_ohlcv, self.markets[instrument.symbol]["symbol"], "1h"),
+        )
+        found = _hourly_frame((row[:5] for row in rows), MARK_COLUMNS)
+        return found[(found["ts"] >= start) & (found["ts"] < end)].reset_index(drop=True)
+
+    def _hourly(
+        self, what: str, per_page: int, span: tuple[datetime, datetime], request: Callable[..., list[Any]]
+    ) -> list[Any]:
+        """Rows of every page of so many hours."""
+        start, end = span
+        rows: list[Any] = []
+        while start < end:
+            stop = min(start + per_page * Timeframe.H1.delta, end)
+            page = partial(request, _epoch_ms(start), per_page, {"until": _epoch_ms(stop) - 1})
+            rows += self._call(what, page)
+            start = stop
+        return rows
+
     def tickers(self, symbols: Sequence[str]) -> list[Ticker]:
         """Newest quotes of all `symbols`, in one request; one without a price is left out."""
         ids = {self.markets[symbol]["symbol"]: symbol for symbol in symbols if symbol in self.markets}
@@ -179,14 +262,17 @@ class CcxtSource:
 
     @cached_property
     def markets(self) -> dict[str, dict[str, Any]]:
-        """The client's markets by our symbol; contracts are settled in their quote currency."""
+        """The client's active markets by our symbol; contracts are settled in their quote currency."""
+        return {symbol: market for symbol, market in self._listed.items() if market["active"] is not False}
+
+    @cached_property
+    def _listed(self) -> dict[str, dict[str, Any]]:
+        """Active and other markets; of two with one symbol the active one counts."""
         markets = self._call("the list of markets", self._client.load_markets)
         return {
             f"{market['base']}{market['quote']}": market
-            for market in markets.values()
-            if market["type"] == self._venue.market_type
-            and market["active"] is not False
-            and (market["spot"] or market["settle"] == market["quote"])
+            for market in sorted(markets.values(), key=lambda market: market["active"] is not False)
+            if market["type"] == self._venue.market_type and (market["spot"] or market["settle"] == market["quote"])
         }
 
     def _instrument(self, symbol: str, market: dict[str, Any]) -> Instrument:
@@ -229,21 +315,36 @@ class CcxtSource:
                 if self._client.last_json_response is None:
                     raise ccxt.ExchangeNotAvailable("the answer is not JSON")
                 return answer
-            except ccxt.NetworkError as error:
-                self._pause(what, error, next(delays, None))
             except (ccxt.BaseError, *_UNREADABLE) as error:
-                raise SourceError(f"{self.exchange} does not give {what}: {describe(error)}") from error
+                if not self._may_pass(error):
+                    raise SourceError(f"{self.exchange} does not give {what}: {describe(error)}") from error
+                self._pause(what, error, next(delays, None))
 
-    def _pause(self, what: str, error: ccxt.NetworkError, delay: float | None) -> None:
+    def _may_pass(self, error: Exception) -> bool:
+        """Whether the same question may be answered later; the client library does not know all of these codes."""
+        answer = self._client.last_json_response
+        code = str(answer.get("retCode", answer.get("code"))) if isinstance(answer, dict) else None
+        return isinstance(error, ccxt.OperationFailed) or code in self._venue.passing_codes
+
+    def _pause(self, what: str, error: Exception, delay: float | None) -> None:
         asked_for = retry_after_seconds(self._client.last_response_headers, self._clock())
         if delay is None or (asked_for or 0.0) > self._retry.max_retry_after_seconds:
             tries = f"after {self._retry.attempts} attempts" if delay is None else f"for the next {asked_for:.0f} s"
-            raise SourceError(f"{self.exchange} does not give {what} {tries}: {describe(error)}") from error
+            why = "it is under maintenance, " if self._is_under_maintenance(error) else ""
+            raise SourceError(f"{self.exchange} does not give {what} {tries}: {why}{describe(error)}") from error
         seconds = delay if asked_for is None else asked_for + delay
         if asked_for is not None and self._limiter is not None:
             self._limiter.rest(asked_for)
         log.info("asking again", exchange=self.exchange, what=what, seconds=round(seconds, 1), cause=describe(error))
         self._sleep(seconds)
+
+    def _is_under_maintenance(self, error: Exception) -> bool:
+        """What the exchange says about itself, if it still answers that question."""
+        if isinstance(error, ccxt.OnMaintenance):
+            return True
+        with contextlib.suppress(ccxt.BaseError, *_UNREADABLE):
+            return self._venue.tells_status and self._client.fetch_status()["status"] == "maintenance"
+        return False
 
 
 def _client(venue: Venue, base_url: str | None) -> Any:
@@ -282,6 +383,13 @@ def _funding_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     )
     frame["ts"] = pd.to_datetime(frame["ts"], unit="ms", utc=True).dt.round("min").astype(TS_DTYPE)
     return frame.dropna().drop_duplicates("ts", keep="last").sort_values("ts", ignore_index=True)
+
+
+def _hourly_frame(rows: Iterable[Sequence[Any]], columns: Sequence[str]) -> pd.DataFrame:
+    """Rows that begin with epoch milliseconds; what the exchange left out is NaN, of repeated hours the last counts."""
+    frame = pd.DataFrame(list(rows), columns=list(columns)).astype("float64")
+    frame["ts"] = pd.to_datetime(frame["ts"], unit="ms", utc=True).astype(TS_DTYPE)
+    return frame.drop_duplicates("ts", keep="last").sort_values("ts", ignore_index=True)
 
 
 def _contract_size(market: Mapping[str, Any]) -> Decimal:

@@ -8,7 +8,7 @@ from trading_pipelines.adapters.sources.archive.layout import LAYOUTS
 from trading_pipelines.adapters.sources.base import MarketDataSource
 from trading_pipelines.adapters.sources.simulated import SimulatedSource
 from trading_pipelines.adapters.sources.venues import VENUES
-from trading_pipelines.domain.market.instrument import Instrument
+from trading_pipelines.domain.market.instrument import Instrument, ListingStatus
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.simulation.market import EXCHANGE as SIMULATED_EXCHANGE
 from trading_pipelines.errors import UserError
@@ -72,7 +72,9 @@ def _open_ccxt(settings: Settings) -> MarketDataSource:
 def choose_instruments(
     source: MarketDataSource, symbols: Sequence[str], timeframe: Timeframe | None = None
 ) -> list[Instrument]:
-    """Instruments of `symbols` in their order; if none is named, all that the source has (in `timeframe`).
+    """Instruments of `symbols` in their order; if none is named, all that it offers by itself (in `timeframe`).
+
+    By name any pair can be had that the venue trades.
 
     Raises
     ------
@@ -80,6 +82,9 @@ def choose_instruments(
         The source does not know a symbol.
     """
     offered = {instrument.symbol: instrument for instrument in source.instruments()}
+    if any(symbol not in offered for symbol in symbols):
+        trading = [one for one in source.listings() if one.status is ListingStatus.TRADING]
+        offered = {listing.instrument.symbol: listing.instrument for listing in trading} | offered
     for symbol in symbols:
         if symbol not in offered:
             raise UserError(f"TRADING_SYMBOLS: {source.name} {source.exchange} has no {symbol}{_hint(symbol, offered)}")

@@ -17,18 +17,60 @@ class Venue:
     """Kinds of markets that the client is told to load; empty where it always loads all."""
     funding_per_page: int = 0
     """Settlements per answer; zero where the history cannot be asked for by time."""
+    open_interest_per_page: int = 0
+    """Hours of open interest per answer; zero where there is no history of it."""
+    open_interest_days: int | None = None
+    """How far back the exchange keeps it, where it does not keep all."""
+    mark_prices_per_page: int = 200
+    funding_is_numbered: bool = False
+    """Settlements come in numbered pages from the newest back, whatever time is asked for."""
     counts_contracts: bool = False
     """Volume of candles is in contracts instead of base currency."""
+    passing_codes: frozenset[str] = frozenset()
+    """Error codes that ask to come back later, beside those that the client library takes for such."""
+    tells_status: bool = False
+    """There is a public answer to the question whether the exchange is under maintenance."""
 
 
 _SPOT, _PERPETUAL = MarketKind.SPOT, MarketKind.PERPETUAL
+_BYBIT_BUSY = frozenset({"10000", "10016"})
+_MEXC_BUSY = frozenset({"500", "501", "510"})
 VENUES = {
-    "bybit": Venue("bybit", "swap", _PERPETUAL, 1000, ("linear",), funding_per_page=200),
-    "bybit_spot": Venue("bybit", "spot", _SPOT, 1000, ("spot",)),
-    "binance": Venue("binance", "spot", _SPOT, 1000, ("spot",)),
-    "binanceusdm": Venue("binanceusdm", "swap", _PERPETUAL, 1000, ("linear",), funding_per_page=1000),
-    "mexc": Venue("mexc", "spot", _SPOT, 500),
-    "mexc_swap": Venue("mexc", "swap", _PERPETUAL, 2000, counts_contracts=True),
+    "bybit": Venue(
+        "bybit",
+        "swap",
+        _PERPETUAL,
+        1000,
+        ("linear",),
+        funding_per_page=200,
+        open_interest_per_page=200,
+        passing_codes=_BYBIT_BUSY,
+    ),
+    "bybit_spot": Venue("bybit", "spot", _SPOT, 1000, ("spot",), passing_codes=_BYBIT_BUSY),
+    "binance": Venue("binance", "spot", _SPOT, 1000, ("spot",), tells_status=True),
+    "binanceusdm": Venue(
+        "binanceusdm",
+        "swap",
+        _PERPETUAL,
+        1000,
+        ("linear",),
+        funding_per_page=1000,
+        tells_status=True,
+        open_interest_per_page=500,
+        open_interest_days=29,
+        mark_prices_per_page=1000,
+    ),
+    "mexc": Venue("mexc", "spot", _SPOT, 500, passing_codes=_MEXC_BUSY),
+    "mexc_swap": Venue(
+        "mexc",
+        "swap",
+        _PERPETUAL,
+        2000,
+        funding_per_page=100,
+        funding_is_numbered=True,
+        counts_contracts=True,
+        passing_codes=_MEXC_BUSY,
+    ),
 }
 
 

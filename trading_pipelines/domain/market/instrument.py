@@ -1,6 +1,7 @@
 """What can be traded: one symbol on one venue, with the venue's rounding rules."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import ROUND_DOWN, ROUND_HALF_EVEN, Decimal
 from enum import StrEnum
 
@@ -52,6 +53,29 @@ class Instrument:
     def round_quantity(self, quantity: Decimal) -> Decimal:
         """Largest accepted quantity that is not above `quantity`."""
         return _to_step(quantity, self.quantity_step, ROUND_DOWN)
+
+
+class ListingStatus(StrEnum):
+    """Whether a venue trades a pair."""
+
+    TRADING = "trading"
+    HALTED = "halted"
+    DELISTED = "delisted"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A pair on a venue's list of markets, traded or not.
+
+    Attributes
+    ----------
+    listed_at : datetime or None
+        Start of trading, UTC; None where the venue does not say.
+    """
+
+    instrument: Instrument
+    status: ListingStatus = ListingStatus.TRADING
+    listed_at: datetime | None = None
 
 
 QUOTES = ("USDT", "USDC", "FDUSD", "TUSD", "BUSD", "USD", "EUR", "BTC", "ETH", "BNB")

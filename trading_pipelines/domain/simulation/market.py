@@ -16,18 +16,19 @@ hour to a week, so it clusters over all of these; symbols follow the market fact
 """
 
 import math
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
 
 import numpy as np
 import pandas as pd
 
-from trading_pipelines.domain.market.candles import CANDLE_COLUMNS
+from trading_pipelines.domain.market.candles import CANDLE_COLUMNS, aggregate
 from trading_pipelines.domain.market.instrument import Instrument, MarketKind, split_symbol
 from trading_pipelines.domain.market.ticker import Ticker
 from trading_pipelines.domain.market.timeframe import EPOCH, Timeframe
+from trading_pipelines.domain.simulation.listings import NAMES
 from trading_pipelines.domain.simulation.noise import Floats, Integers, normal, stream, uniform
 from trading_pipelines.domain.simulation.spec import PriceProcess, SimulatedMarketSpec
 
@@ -39,6 +40,7 @@ _BLOCK_DAYS = 16
 _BLOCK = _BLOCK_DAYS * 1440 // GRID.minutes
 """Bars in a block."""
 _DAY = 1440 // GRID.minutes
+_HOUR = timedelta(hours=1)
 _LAG = np.array([0.75, 0.17, 0.08])
 """How a symbol takes up the market's move: at once, one and two bars later."""
 _VOLATILITY_SCALES = (12, 72, 288, 2016)
@@ -83,6 +85,18 @@ def profile_of(symbol: str) -> _Profile:
     """The symbol's character; one that is not in the table gets one that follows from its name."""
     if symbol in _PROFILES:
         return _PROFILES[symbol]
+    if symbol in NAMES:
+        return _small(_follows_from_name(symbol))
+    return _follows_from_name(symbol)
+
+
+def _small(profile: _Profile) -> _Profile:
+    """New pairs turn over from a tenth of a million to forty million a day."""
+    size = float(uniform(stream(0, f"{profile.symbol}/size"), np.arange(1))[0])
+    return replace(profile, turnover=10 ** (5.0 + 2.6 * size))
+
+
+def _follows_from_name(symbol: str) -> _Profile:
     price_u, noise_u, beta_u = uniform(stream(0, f"{symbol}/profile"), np.arange(3))
     price = float(10 ** (3 * price_u - 1.5))
     digits = math.floor(math.log10(price))
@@ -105,7 +119,11 @@ class SimulatedMarket:
 
     def instruments(self) -> list[Instrument]:
         """Linear perpetuals with steps and minimums like those of large venues."""
-        return [_instrument(profile_of(symbol)) for symbol in self.spec.symbols]
+        return [self.instrument(symbol) for symbol in self.spec.symbols]
+
+    def instrument(self, symbol: str) -> Instrument:
+        """One of them, or of the pairs that are listed later."""
+        return _instrument(profile_of(symbol))
 
     def candles(self, symbol: str, start: datetime, end: datetime) -> pd.DataFrame:
         """Candles of the grid timeframe that open in [start, end)."""
@@ -132,6 +150,40 @@ class SimulatedMarket:
         rate = np.clip(1e-4 + 4e-3 * day_return + 3e-5 * noise, -3e-3, 3e-3).round(8)
         ts = pd.to_datetime(settlements * 8 * 3600, unit="s", utc=True).as_unit("us")
         return pd.DataFrame({"ts": ts, "rate": rate})
+
+    def open_interest(self, symbol: str, start: datetime, end: datetime) -> pd.DataFrame:
+        """Open contracts at the full hours of [start, end): more in a rise than in a fall of the last week.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ts, quantity (base currency), value_usd.
+        """
+        hours = np.arange(*(-((EPOCH - moment) // _HOUR) for moment in (start, end)))
+        if len(hours) == 0:
+            return pd.DataFrame({"ts": pd.DatetimeIndex([], tz="UTC").as_unit("us"), "quantity": [], "value_usd": []})
+        profile, bars = profile_of(symbol), 60 // GRID.minutes
+        first = int(hours[0]) * bars - 7 * _DAY - 1
+        close = _bars(self.spec, symbol, first, int(hours[-1]) * bars)[3][::bars]
+        price, week = close[7 * 24 :], np.log(close[7 * 24 :] / close[: -7 * 24])
+        noise = normal(stream(self.spec.seed, f"{symbol}/interest"), hours)
+        value = 0.4 * profile.turnover * np.exp(0.3 * np.tanh(week / 0.1) + 0.05 * noise)
+        ts = pd.to_datetime(hours * 3600, unit="s", utc=True).as_unit("us")
+        quantity = (value / price).round(profile.quantity_decimals)
+        return pd.DataFrame({"ts": ts, "quantity": quantity, "value_usd": (quantity * price).round(2)})
+
+    def mark_prices(self, symbol: str, start: datetime, end: datetime) -> pd.DataFrame:
+        """Hourly candles of the mark price that open in [start, end): a premium apart from the last price, calmer."""
+        hours = [EPOCH - (EPOCH - moment) // _HOUR * _HOUR for moment in (start, end)]
+        candles = aggregate(self.candles(symbol, hours[0], hours[1]), Timeframe.H1)
+        numbers = (hours[0] - EPOCH) // _HOUR + np.arange(len(candles) + 1)
+        premium = 1 + 5e-5 * normal(stream(self.spec.seed, f"{symbol}/premium"), numbers)
+        opened, close = candles["open"] * premium[:-1], candles["close"] * premium[1:]
+        high = np.maximum(np.maximum(opened, close), candles["high"] * (1 - 2e-4))
+        low = np.minimum(np.minimum(opened, close), candles["low"] * (1 + 2e-4))
+        digits = profile_of(symbol).price_decimals
+        prices = {"open": opened, "high": high, "low": low, "close": close}
+        return pd.DataFrame({"ts": candles["ts"]} | {name: values.round(digits) for name, values in prices.items()})
 
     def ticker(self, symbol: str, at: datetime) -> Ticker:
         """Quote at an instant; it lies on the path of the candle in progress and ends at its close."""

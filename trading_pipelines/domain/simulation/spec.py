@@ -36,4 +36,8 @@ class SimulatedMarketSpec(BaseModel):
     )  # fmt: skip
     history_days: int = Field(default=240, ge=30)
     """How far back the market has candles, measured from now."""
+    listing_every_days: int = Field(default=9, ge=0)
+    """Days from one new pair to the next; 0 lists none. New pairs are not traded unless they are named."""
+    listing_days: int = Field(default=150, ge=1)
+    """Days that a new pair stays listed."""
     process: PriceProcess = PriceProcess()

@@ -13,18 +13,19 @@ _COLUMNS = (
     "funding_interval_minutes, max_leverage"
 )
 _UPSERT = f"""
-insert into instruments as stored ({_COLUMNS})
+insert into instruments as stored ({_COLUMNS}, followed)
 values (%(exchange)s, %(symbol)s, %(base)s, %(quote)s, %(kind)s, %(price_step)s, %(quantity_step)s,
-        %(min_quantity)s, %(min_notional)s, %(funding_interval_minutes)s, %(max_leverage)s)
+        %(min_quantity)s, %(min_notional)s, %(funding_interval_minutes)s, %(max_leverage)s, %(followed)s)
 on conflict (exchange, symbol) do update set
     kind = excluded.kind, price_step = excluded.price_step, quantity_step = excluded.quantity_step,
     min_quantity = excluded.min_quantity, min_notional = excluded.min_notional,
     funding_interval_minutes = excluded.funding_interval_minutes, max_leverage = excluded.max_leverage,
-    updated_at = now()
+    followed = stored.followed or excluded.followed, updated_at = now()
 where (stored.kind, stored.price_step, stored.quantity_step, stored.min_quantity, stored.min_notional,
-       stored.funding_interval_minutes, stored.max_leverage)
+       stored.funding_interval_minutes, stored.max_leverage, stored.followed)
     is distinct from (excluded.kind, excluded.price_step, excluded.quantity_step, excluded.min_quantity,
-                      excluded.min_notional, excluded.funding_interval_minutes, excluded.max_leverage)
+                      excluded.min_notional, excluded.funding_interval_minutes, excluded.max_leverage,
+                      stored.followed or excluded.followed)
 """
 
 
@@ -36,17 +37,26 @@ class StoredInstrument:
     instrument: Instrument
 
 
-def save(connection: psycopg.Connection[Any], instruments: Iterable[Instrument]) -> None:
-    """Store new instruments and what the venue has changed about known ones."""
-    rows = [vars(instrument) for instrument in sorted(instruments, key=lambda i: (i.exchange, i.symbol))]
+def save(connection: psycopg.Connection[Any], instruments: Iterable[Instrument], *, followed: bool = True) -> None:
+    """Store new instruments and what the venue has changed about known ones.
+
+    `followed` are those whose candles are fetched and that may be traded; once followed, always followed.
+    """
+    rows = [
+        {**vars(instrument), "followed": followed}
+        for instrument in sorted(instruments, key=lambda i: (i.exchange, i.symbol))
+    ]
     with connection.cursor() as cursor:
         cursor.executemany(_UPSERT, rows)
 
 
-def by_symbol(connection: psycopg.Connection[Any], exchange: str) -> dict[str, StoredInstrument]:
-    """All stored instruments of an exchange, by symbol."""
+def by_symbol(
+    connection: psycopg.Connection[Any], exchange: str, *, everything: bool = False
+) -> dict[str, StoredInstrument]:
+    """The followed instruments of an exchange, or `everything` that is on its list of markets, by symbol."""
     rows = connection.execute(
-        f"select instrument_id, {_COLUMNS} from instruments where exchange = %s order by symbol", (exchange,)
+        f"select instrument_id, {_COLUMNS} from instruments where exchange = %s and (followed or %s) order by symbol",
+        (exchange, everything),
     ).fetchall()
     return {row[2]: StoredInstrument(row[0], _instrument(row[1:])) for row in rows}
 

@@ -75,6 +75,17 @@ def read_funding(path: Path) -> pd.DataFrame:
     return pd.DataFrame({"ts": ts, "rate": pd.to_numeric(frame["last_funding_rate"])})
 
 
+def read_mark_prices(path: Path) -> pd.DataFrame:
+    """The hours of one file: ts and prices, as received; files of mark prices may lack a volume."""
+    if path.suffix in (".feather", ".parquet"):
+        table = pa.ipc.open_file(str(path)).read_all() if path.suffix == ".feather" else pq.read_table(path)
+        time = _time_column(table.schema)
+        frame = table.select([time, *CANDLE_COLUMNS[1:5]]).to_pandas().rename(columns={time: "ts"})
+        return frame.assign(ts=pd.to_datetime(frame["ts"], utc=True).astype(TS_DTYPE))
+    file = open_candles(path)
+    return pd.concat(list(file.frames(0, len(file.times()))), ignore_index=True)[list(CANDLE_COLUMNS[:5])]
+
+
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
     """Name the file in what goes wrong while it is read.

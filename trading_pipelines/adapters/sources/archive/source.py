@@ -9,12 +9,26 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from trading_pipelines.adapters.sources.archive.files import CandleFile, Times, open_candles, read_funding, readable
-from trading_pipelines.adapters.sources.archive.layout import FUNDING, SeriesFile, find_files
-from trading_pipelines.adapters.sources.base import CandlePage
+from trading_pipelines.adapters.sources.archive.files import (
+    CandleFile,
+    Times,
+    open_candles,
+    read_funding,
+    read_mark_prices,
+    readable,
+)
+from trading_pipelines.adapters.sources.archive.layout import (
+    FUNDING,
+    MARK,
+    SeriesFile,
+    find_files,
+    is_candles,
+    mark_files_beside,
+)
+from trading_pipelines.adapters.sources.base import MARK_COLUMNS, OPEN_INTEREST_COLUMNS, CandlePage, empty_frame
 from trading_pipelines.adapters.sources.venues import kind_of
 from trading_pipelines.domain.market.candles import TS_DTYPE, empty_candles
-from trading_pipelines.domain.market.instrument import Instrument, MarketKind, split_symbol
+from trading_pipelines.domain.market.instrument import Instrument, Listing, MarketKind, split_symbol
 from trading_pipelines.domain.market.ticker import Ticker
 from trading_pipelines.domain.market.timeframe import EPOCH, Timeframe
 from trading_pipelines.errors import UserError
@@ -71,6 +85,10 @@ class ArchiveSource:
             for symbol in self._series
         ]
 
+    def listings(self) -> list[Listing]:
+        """The same: an archive does not say what else there was."""
+        return [Listing(instrument) for instrument in self.instruments()]
+
     def timeframes(self, symbol: str) -> tuple[Timeframe, ...]:
         """Those that there is a file of."""
         return tuple(self._series.get(symbol, {}))
@@ -92,6 +110,20 @@ class ArchiveSource:
         """Rates of the funding file; exchanges stamp them some milliseconds late, so times are rounded to minutes."""
         rates = self._funding_of(instrument.symbol)
         return rates[(rates["ts"] >= start) & (rates["ts"] < end)].reset_index(drop=True)
+
+    def open_interest(self, instrument: Instrument, start: datetime, end: datetime) -> pd.DataFrame:
+        """None: no layout of an archive holds it by instrument."""
+        return empty_frame(OPEN_INTEREST_COLUMNS)
+
+    def mark_prices(self, instrument: Instrument, start: datetime, end: datetime) -> pd.DataFrame:
+        """Hours of the symbol's files, in the archive or in the folder `mark` beside it; the former counts."""
+        found = [empty_frame(MARK_COLUMNS)]
+        for file in (*mark_files_beside(self._folder, self.exchange), *self._files):
+            if file.dataset == MARK and file.symbol == instrument.symbol:
+                with readable(file.path):
+                    found.append(read_mark_prices(file.path))
+        prices = pd.concat(found, ignore_index=True).drop_duplicates("ts", keep="last").sort_values("ts")
+        return prices[(prices["ts"] >= start) & (prices["ts"] < end)].reset_index(drop=True)
 
     def tickers(self, symbols: Sequence[str]) -> list[Ticker]:
         """The newest close of each symbol, dated by the end of its candle."""
@@ -126,7 +158,7 @@ class ArchiveSource:
     def _series(self) -> dict[str, dict[Timeframe, list[SeriesFile]]]:
         """Candle files by symbol and timeframe, both ascending; those of one series by their period."""
         found: dict[str, dict[Timeframe, list[SeriesFile]]] = {}
-        candles = [file for file in self._files if file.dataset != FUNDING]
+        candles = [file for file in self._files if is_candles(file)]
         order = {file.path: (file.symbol, Timeframe(file.dataset).minutes, *_period(file)) for file in candles}
         for file in sorted(candles, key=lambda file: order[file.path]):
             found.setdefault(file.symbol, {}).setdefault(Timeframe(file.dataset), []).append(file)
