@@ -21,8 +21,12 @@ from trading_pipelines.defs.execution.schedules import signal_execution_schedule
 from trading_pipelines.defs.execution.sensors import signal_execution_sensor
 from trading_pipelines.defs.features import assets as feature_assets
 from trading_pipelines.defs.features import checks as feature_checks
+from trading_pipelines.defs.leaks import checks as leak_checks
+from trading_pipelines.defs.leaks.jobs import leak_check_job, leak_check_schedule
 from trading_pipelines.defs.market_data import assets as market_data_assets
 from trading_pipelines.defs.market_data import checks as market_data_checks
+from trading_pipelines.defs.market_data import derivatives as derivative_data
+from trading_pipelines.defs.market_data import universe as universe_data
 from trading_pipelines.defs.market_data.corrections import corrections_job, corrections_schedule
 from trading_pipelines.defs.market_data.jobs import candles_job, market_data_job
 from trading_pipelines.defs.market_data.retention import retention_job, retention_schedule
@@ -61,18 +65,23 @@ defs = dg.Definitions(
         *dg.load_assets_from_modules(
             [market_data_assets, feature_assets, analysis_assets, model_assets, signal_assets, execution_assets]
         ),
-        *dg.load_assets_from_modules([research_assets, alternative_assets]),
+        *dg.load_assets_from_modules(
+            [derivative_data, universe_data, research_assets, scoring_assets, alternative_assets]
+        ),
         EQUITY,
         parity.parity_reports,
     ],
     asset_checks=dg.load_asset_checks_from_modules(
         [
             market_data_checks,
+            derivative_data,
+            universe_data,
             feature_checks,
             analysis_checks,
             model_checks,
             scoring_checks,
             signal_checks,
+            leak_checks,
             execution_checks,
             portfolio_checks,
             research_checks,
@@ -83,6 +92,9 @@ defs = dg.Definitions(
     jobs=[
         candles_job,
         market_data_job,
+        universe_data.universe_job,
+        universe_data.universe_candles_job,
+        derivative_data.derivatives_job,
         analysis_job,
         screener_job,
         texts_job,
@@ -92,6 +104,7 @@ defs = dg.Definitions(
         search_job,
         training_help_job,
         drift_job,
+        leak_check_job,
         signal_emission_job,
         signal_expiry_job,
         signal_execution_job,
@@ -103,6 +116,9 @@ defs = dg.Definitions(
     ],
     schedules=[
         market_data_schedule,
+        universe_data.universe_schedule,
+        universe_data.universe_candles_schedule,
+        derivative_data.derivatives_schedule,
         candles_schedule,
         day_close_schedule,
         analysis_schedule,
@@ -111,6 +127,7 @@ defs = dg.Definitions(
         figures_schedule,
         training_schedule,
         drift_schedule,
+        leak_check_schedule,
         signal_emission_schedule,
         signal_expiry_schedule,
         signal_execution_schedule,

@@ -18,9 +18,17 @@ ASSETS = {
     "ohlcv_4h",
     "ohlcv_1d",
     "funding_rates",
+    "open_interest",
+    "mark_prices",
+    "universe",
+    "listings",
+    "tickers",
     "market_breadth",
     "features_15m",
     "technical_signals",
+    "factor_values",
+    "composite_scores",
+    "score_calibrations",
     "anomalies",
     "screener_rankings",
     "model_versions",
@@ -47,9 +55,13 @@ DAILY = {
     "ohlcv_4h",
     "ohlcv_1d",
     "funding_rates",
+    "open_interest",
+    "mark_prices",
     "market_breadth",
     "features_15m",
     "technical_signals",
+    "factor_values",
+    "composite_scores",
     "anomalies",
     "screener_rankings",
     "predictions",
@@ -60,11 +72,15 @@ BLOCKING = {
     ("ohlcv_5m", "fresh"),
     ("ohlcv_15m", "valid"),
     ("funding_rates", "valid"),
+    ("open_interest", "valid"),
+    ("universe", "gapless"),
     ("features_15m", "finite"),
     ("features_15m", "no_lookahead"),
     ("technical_signals", "levels_in_order"),
     ("anomalies", "known_at_close"),
     ("screener_rankings", "ranks_complete"),
+    ("composite_scores", "contributions_add_up"),
+    ("composite_scores", "no_lookahead"),
     ("predictions", "within_bounds"),
     ("predictions", "no_lookahead"),
     ("signals", "prices_in_order"),
@@ -108,7 +124,7 @@ def test_asset_has_group_owner_kinds_description_and_columns(name: str) -> None:
     assert spec.metadata["dagster/table_name"] == f"public.{name}" or name in OUTSIDE
 
 
-@pytest.mark.parametrize("name", sorted(ASSETS - {"ohlcv_5m", "funding_rates"}))
+@pytest.mark.parametrize("name", sorted(ASSETS - {"ohlcv_5m", "funding_rates", "open_interest", "mark_prices", "universe", "listings", "tickers"}))
 def test_asset_descends_from_the_fetched_candles(name: str) -> None:
     ancestors = set()
     frontier = {dg.AssetKey(name)}
@@ -151,6 +167,9 @@ def test_everything_that_the_platform_needs_runs_without_being_switched_on() -> 
     assert {s.name: s.cron_schedule for s in repository.schedule_defs} == {
         "market_data_schedule": "*/5 * * * *",
         "candles_schedule": "7-59/15 * * * *",
+        "universe_schedule": "4-59/5 * * * *",
+        "universe_candles_schedule": "9,34 0 * * *",
+        "derivatives_schedule": "6 * * * *",
         "day_close_schedule": "18 0 * * *",
         "analysis_schedule": "1-59/15 * * * *",
         "screener_schedule": "24,39,54 * * * *",
@@ -166,6 +185,7 @@ def test_everything_that_the_platform_needs_runs_without_being_switched_on() -> 
         "parity_schedule": "27 0 * * *",
         "training_schedule": "35 1 * * *",
         "drift_schedule": "12 1 * * *",
+        "leak_check_schedule": "5 3 * * *",
     }
     assert all(s.default_status is dg.DefaultScheduleStatus.RUNNING for s in repository.schedule_defs)
 

@@ -22,7 +22,7 @@ from trading_pipelines.domain.signals.setup import Setups, build_setups
 from trading_pipelines.domain.strategies.base import Needs, StrategyInput
 from trading_pipelines.domain.technical.signal import HIGHER_WARM_UP, WARM_UP, Reading, Weights, read_charts
 from trading_pipelines.errors import UserError
-from trading_pipelines.store.repositories import analysis, candles, events, instruments
+from trading_pipelines.store.repositories import analysis, candles, events, instruments, universe
 from trading_pipelines.store.repositories.instruments import StoredInstrument
 
 SIGNAL_TIMEFRAME = Timeframe.M15
@@ -104,11 +104,16 @@ def find_anomalies(
 
 
 def rank_universe(
-    connection: psycopg.Connection[Any], exchange: str, symbols: Sequence[str], start: datetime, end: datetime
+    connection: psycopg.Connection[Any], exchange: str, traded: Sequence[str], start: datetime, end: datetime
 ) -> AnalysisReport:
-    """Rank the universe at the end of each whole UTC day of [start, end), store the rankings, and commit."""
+    """Rank the universe at the end of each whole UTC day of [start, end), store the rankings, and commit.
+
+    A day's universe are the traded symbols and those that were members at its end; before anybody looked for members,
+    the traded ones alone.
+    """
     began = time.monotonic()
-    known = _stored(connection, exchange, symbols)
+    _stored(connection, exchange, traded)
+    known = instruments.by_symbol(connection, exchange, everything=True)
     ids = {symbol: stored.instrument_id for symbol, stored in known.items()}
     first, whole = Timeframe.D1.floor(start), Timeframe.D1.floor(end)
     rows: list[analysis.Row] = []
@@ -120,7 +125,8 @@ def rank_universe(
         series = {s: (Bars(Timeframe.D1, **days[i]), Bars(Timeframe.H4, **hours[i])) for s, i in ids.items()}
         day = first
         while day < whole:
-            rows.extend(_ranking_rows(ids, series, day))
+            members = universe.members_at(connection, exchange, day + Timeframe.D1.delta) or []
+            rows.extend(_ranking_rows(ids, {s: series[s] for s in sorted({*traded, *members})}, day))
             day += Timeframe.D1.delta
     written = analysis.replace_rankings(connection, list(ids.values()), first, whole, rows)
     connection.commit()
@@ -128,7 +134,7 @@ def rank_universe(
 
 
 def _stored(connection: psycopg.Connection[Any], exchange: str, symbols: Sequence[str]) -> dict[str, StoredInstrument]:
-    stored = instruments.by_symbol(connection, exchange)
+    stored = instruments.by_symbol(connection, exchange, everything=True)
     unknown = [symbol for symbol in symbols if symbol not in stored]
     if unknown:
         raise UserError(f"{', '.join(unknown)} not stored for {exchange}: run `trading ingest` first")

@@ -73,8 +73,8 @@ class CollectionStore:
     def prepare(self, chosen: Sequence[Instrument]) -> dict[str, int]:
         """Store the instruments; their ids by symbol."""
         with committed(self.connection):
-            instruments.save(self.connection, chosen)
-            known = instruments.by_symbol(self.connection, self.exchange)
+            instruments.save(self.connection, chosen, followed=False)
+            known = instruments.by_symbol(self.connection, self.exchange, everything=True)
         return {instrument.symbol: known[instrument.symbol].instrument_id for instrument in chosen}
 
     def stored_flows(self, since: datetime) -> dict[tuple[int, datetime], MinuteFlow]:

@@ -102,7 +102,10 @@ def day_rows(connection: "psycopg.Connection[Any]", table: str, window: "Window"
 
 
 def broken_rows(
-    connection: "psycopg.Connection[Any]", query: LiteralString, params: Mapping[str, Any]
+    connection: "psycopg.Connection[Any]",
+    query: LiteralString,
+    params: Mapping[str, Any],
+    severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR,
 ) -> dg.AssetCheckResult:
     """Pass when `query`, which selects the rows that break a rule, finds none."""
     from psycopg.rows import dict_row
@@ -111,6 +114,7 @@ def broken_rows(
         rows = cursor.execute(query, params).fetchall()
     return dg.AssetCheckResult(
         passed=not rows,
+        severity=severity,
         metadata={
             "broken": len(rows),
             "examples": [" ".join(f"{k}={v}" for k, v in row.items()) for row in rows[:5]],

@@ -35,8 +35,8 @@ SCREENER = table_spec(
     "screener_rankings",
     group="analysis",
     owner=OWNER,
-    description="All symbols in order, at the end of each UTC day, by trend, volume, volatility and RSI set-up.",
-    deps=["ohlcv_4h", "ohlcv_1d"],
+    description="The universe in order, at the end of each UTC day, by trend, volume, volatility and RSI set-up.",
+    deps=["ohlcv_4h", "ohlcv_1d", "universe"],
     fresh_within=timedelta(hours=50),
 )
 
