@@ -6,6 +6,7 @@ Belongs here: what one run does. Does not belong here: when (`schedules.py`).
 import dagster as dg
 
 from trading_pipelines.defs.failures import user_errors
+from trading_pipelines.defs.leaks.checks import CHECKS as LEAK_CHECKS
 from trading_pipelines.defs.models.assets import MODEL_VERSIONS
 from trading_pipelines.defs.models.progress import ProgressLog
 from trading_pipelines.resources.platform import DatabaseResource
@@ -16,7 +17,7 @@ HEAVY = {"trading/load": "heavy"}
 
 training_job = dg.define_asset_job(
     "training",
-    selection=dg.AssetSelection.assets(MODEL_VERSIONS.key),
+    selection=dg.AssetSelection.assets(MODEL_VERSIONS.key) - LEAK_CHECKS,
     description="Train a version per symbol and put it into production.",
     tags={"dagster/max_runtime": "7200", "dagster/max_retries": "2", **HEAVY},
 )

@@ -6,13 +6,14 @@ Belongs here: what one run does. Does not belong here: when it is asked for (`se
 import dagster as dg
 
 from trading_pipelines.defs.failures import user_errors
+from trading_pipelines.defs.leaks.checks import CHECKS as LEAK_CHECKS
 from trading_pipelines.defs.sessions import for_each_session
 from trading_pipelines.defs.signals.assets import SPECS
 from trading_pipelines.resources.platform import ClockResource, DatabaseResource
 
 signal_emission_job = dg.define_asset_job(
     "signal_emission",
-    selection=dg.AssetSelection.assets(*(spec.key for spec in SPECS)),
+    selection=dg.AssetSelection.assets(*(spec.key for spec in SPECS)) - LEAK_CHECKS,
     description="Decide every closed bar that has no decision yet.",
     tags={"dagster/max_runtime": "180", "dagster/priority": "5"},
 )
