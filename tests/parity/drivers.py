@@ -117,7 +117,7 @@ def run_paper(
     What the fast service does, each once per bar, is done here without it. A driver that `trails_late` moves stops by
     the close before the last one: a mistake to be found.
     """
-    session = paper_session(connection, settings)
+    session = paper_session(connection, settings, start)
     ids = {s: row.instrument_id for s, row in instruments.by_symbol(connection, session.exchange).items()}
     exchange = PaperExchange(connection, session.session_id, session.execution)
     ts = start

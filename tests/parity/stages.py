@@ -191,8 +191,6 @@ def staged(
                 connection, "bybit", stage.symbols, SIGNAL, start, load_settings(training=TRAINING).training, force=True
             )
             observations.add(connection, observed(end))
-            # A session that begins decides what has closed in the last hours as well; these drivers have no such past.
-            connection.execute("delete from features_15m where ts >= %s", (start - timedelta(days=1),))
         yield stage
     finally:
         stage.clear()
