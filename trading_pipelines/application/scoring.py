@@ -111,7 +111,7 @@ def score_range(
         A symbol that is not stored.
     """
     began, frame = time.monotonic(), Timeframe(timeframe)
-    stored = _stored(connection, exchange, symbols)
+    stored = stored_instruments(connection, exchange, symbols)
     definition = score_store.definition_id(connection, spec)
     counts, rows = UpsertCount(), 0
     for since, until in _chunks(len(stored), frame, start, end):
@@ -205,7 +205,7 @@ def check_scores(
     definition = score_store.definition_id(connection, spec)
     names = ("score", *INPUT_NAMES)
     checked, leaks = 0, dict[str, list[Leak]]()
-    for symbol, row in _stored(connection, exchange, symbols).items():
+    for symbol, row in stored_instruments(connection, exchange, symbols).items():
         found = score_store.read_inputs(connection, row.instrument_id, frame, definition, since, until)
         drawn: list[int] = sorted(draw.choice(len(found["ts"]), min(samples, len(found["ts"])), replace=False).tolist())
         before = [np.concatenate(([found["score"][i]], found["mapped"][i])) for i in drawn]
@@ -404,7 +404,16 @@ def _chunks(symbols: int, timeframe: Timeframe, start: datetime, end: datetime) 
         since = until
 
 
-def _stored(connection: psycopg.Connection[Any], exchange: str, symbols: Sequence[str]) -> dict[str, StoredInstrument]:
+def stored_instruments(
+    connection: psycopg.Connection[Any], exchange: str, symbols: Sequence[str]
+) -> dict[str, StoredInstrument]:
+    """The instruments of some symbols, in the order of their ids.
+
+    Raises
+    ------
+    UserError
+        A symbol that is not stored.
+    """
     stored = instruments.by_symbol(connection, exchange)
     unknown = [symbol for symbol in symbols if symbol not in stored]
     if unknown:

@@ -24,6 +24,7 @@ from trading_pipelines.cli import (
     registry,
     replay,
     risk,
+    scores,
     session,
     status,
     trade,
@@ -48,6 +49,8 @@ app.command("replay")(replay.replay)
 app.add_typer(backtest.app, name="backtest")
 app.command("explain")(explain.explain)
 app.command("parity")(parity.parity)
+app.command("score")(scores.score)
+app.command("calibrate")(scores.calibrate)
 app.add_typer(history.app, name="history")
 app.add_typer(kill.app, name="kill")
 app.add_typer(session.app, name="session")

@@ -22,7 +22,7 @@ SPECS = [
         group="signals",
         owner=OWNER,
         description="A signal or a rejection per strategy, symbol and closed bar, with every gate's value.",
-        deps=["predictions", FEATURE_TABLE],
+        deps=["predictions", "composite_scores", FEATURE_TABLE],
     ),
     table_spec(
         "signals",

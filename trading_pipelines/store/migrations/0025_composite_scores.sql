@@ -58,3 +58,18 @@ comment on table factor_values is 'the inputs behind the factors of composite_sc
 comment on column factor_values.raw is 'as published';
 comment on column factor_values.mapped is 'from -1 to 1, as it went into its factor';
 comment on column factor_values.ages is 'minutes since each input became known';
+
+create table score_calibrations (
+    calibration_id bigint generated always as identity primary key,
+    made_at        timestamptz not null,
+    exchange       text not null,
+    symbols        text[] not null,
+    timeframe      text not null,
+    starts_at      timestamptz not null,
+    ends_at        timestamptz not null,
+    weights        double precision[] not null,
+    report         jsonb not null,
+    run_id         text
+);
+comment on table score_calibrations is 'walk-forward searches for the weights of the factors, and what came of them out of sample';
+comment on column score_calibrations.weights is 'chosen in the last fold, in the order of the factors; nothing uses them by itself';

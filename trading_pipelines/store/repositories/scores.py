@@ -1,11 +1,14 @@
 """Composite scores and the inputs behind them."""
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import numpy as np
 import psycopg
+from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from trading_pipelines.domain.market.timeframe import Timeframe
@@ -65,6 +68,15 @@ def definition_id(connection: psycopg.Connection[Any], spec: ScoringSpec) -> int
     return int(row[0])
 
 
+def newest_spec(connection: psycopg.Connection[Any]) -> ScoringSpec | None:
+    """The numbers of the definition by which the newest scores were made, None without any."""
+    row = connection.execute(
+        "select d.spec from composite_scores s join score_definitions d using (definition_id) "
+        "order by s.ts desc limit 1"
+    ).fetchone()
+    return None if row is None else ScoringSpec.model_validate(row[0])
+
+
 def save(
     connection: psycopg.Connection[Any],
     definition: int,
@@ -103,11 +115,38 @@ def save(
 def read(
     connection: psycopg.Connection[Any], instrument_id: int, timeframe: Timeframe, start: datetime, end: datetime
 ) -> dict[str, Array]:
-    """Scores of the bars that open in [start, end), ascending: ts, score, confidence, known, bullish, bearish, values."""
+    """Scores of the bars that open in [start, end), ascending: what the columns of the query are named."""
     arguments = {"id": instrument_id, "minutes": timeframe.minutes, "start": start, "end": end}
     types = {name: _SCORES[name] for name in ("ts", "score", "confidence", "known", "bullish", "bearish", "values")}
     with connection.cursor() as cursor:
         return read_columns(cursor, _READ, arguments, types, array_length=len(FACTORS))
+
+
+@dataclass(frozen=True)
+class CalibrationRow:
+    """One calibration as stored in `score_calibrations`."""
+
+    made_at: datetime
+    exchange: str
+    symbols: list[str]
+    timeframe: str
+    starts_at: datetime
+    ends_at: datetime
+    weights: list[float]
+    report: dict[str, Any]
+    run_id: str | None
+
+
+def save_calibration(connection: psycopg.Connection[Any], row: CalibrationRow) -> None:
+    """Keep a calibration; the caller commits. NaN in the report becomes null, times become texts."""
+    names = list(CalibrationRow.__dataclass_fields__)
+    report = json.loads(json.dumps(row.report, default=str), parse_constant=lambda _: None)
+    connection.execute(
+        sql.SQL("insert into score_calibrations ({}) values ({})").format(
+            sql.SQL(", ").join(map(sql.Identifier, names)), sql.SQL(", ").join(sql.Placeholder() * len(names))
+        ),
+        [Jsonb(report) if name == "report" else getattr(row, name) for name in names],
+    )
 
 
 def read_inputs(

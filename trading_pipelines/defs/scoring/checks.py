@@ -1,0 +1,72 @@
+"""What must be true of a score before anything is decided from it.
+
+Belongs here: checks of stored scores. Does not belong here: whether they are worth anything, which
+`score_calibrations` measures.
+"""
+
+import dagster as dg
+
+from trading_pipelines.defs.failures import user_errors
+from trading_pipelines.defs.scope import run_window, traded_symbols
+from trading_pipelines.defs.scoring.assets import SCORES
+from trading_pipelines.defs.tables import broken_rows
+from trading_pipelines.resources.platform import ClockResource, DatabaseResource
+from trading_pipelines.settings import settings
+
+_UNBALANCED = """
+select i.symbol, s.ts, s.score, s.coverage
+from composite_scores s join instruments i using (instrument_id)
+where i.exchange = %(exchange)s and s.ts >= %(start)s and s.ts < %(end)s and s.score <> 'NaN' and (
+    abs(50 + (select sum(c) from unnest(s.contributions) c) - s.score) > 1e-6
+    or abs((select sum(w) from unnest(s.weights) w) - 1) > 1e-6
+    or s.available_at <> s.ts + s.bar_minutes * interval '1 minute')
+"""
+
+
+@dg.asset_check(
+    asset=SCORES.key,
+    name="contributions_add_up",
+    blocking=True,
+    description="Contributions sum to the score, weights to one, and a score is known at the close of its bar.",
+)
+def contributions_add_up(
+    context: dg.AssetCheckExecutionContext, clock: ClockResource, database: DatabaseResource
+) -> dg.AssetCheckResult:
+    """Name the scores of the run's days whose parts are not the whole."""
+    window = run_window(context, clock.now())
+    span = {"exchange": settings().exchange, "start": window.start, "end": window.end}
+    with database.connect() as connection:
+        return broken_rows(connection, _UNBALANCED, span)
+
+
+@dg.asset_check(
+    asset=SCORES.key,
+    name="no_lookahead",
+    blocking=True,
+    description="Sampled scores equal what follows from the rows that were known at their time.",
+)
+def scores_no_lookahead(
+    context: dg.AssetCheckExecutionContext, clock: ClockResource, database: DatabaseResource
+) -> dg.AssetCheckResult:
+    """Compute some scores of the run's days again as of their time; every run draws others."""
+    from trading_pipelines.application.scoring import check_scores
+
+    now = clock.now()
+    window = run_window(context, now)
+    with user_errors(), database.connect() as connection:
+        checked, leaks = check_scores(
+            connection,
+            settings().exchange,
+            traded_symbols(connection),
+            settings().signal_timeframe,
+            settings().orchestration.lookahead_samples,
+            int(now.timestamp()),
+            settings().scoring,
+            window.start,
+            window.end,
+        )
+    found = {
+        symbol: [f"{leak.column} at {leak.first}: {leak.stored} instead of {leak.recomputed}" for leak in several]
+        for symbol, several in leaks.items()
+    }
+    return dg.AssetCheckResult(passed=not found, metadata={"rows": checked, "leaks": found})
