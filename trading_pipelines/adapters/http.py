@@ -88,6 +88,20 @@ class AnswerTooLargeError(requests.RequestException):
     """More was sent, or for longer, than is read."""
 
 
+def as_json(name: str, answer: HttpAnswer) -> Any:
+    """Read the body of an answer as JSON.
+
+    Raises
+    ------
+    SourceError
+        It is none.
+    """
+    try:
+        return json.loads(answer.body)
+    except (ValueError, RecursionError) as error:
+        raise SourceError(f"{name}: the answer is not JSON ({_first_line(error)})") from error
+
+
 def bounded_session(policy: HttpPolicy, may_ask: Callable[[str], bool]) -> requests.Session:
     """A session that cannot leave the policy: for `HttpClient`, and for libraries that bring their own client.
 
@@ -152,7 +166,7 @@ class HttpClient:
         SourceError
             No answer, or one that is not JSON.
         """
-        return self._json(path_or_url, self.get_bytes(path_or_url, params, headers).body)
+        return as_json(self.name, self.get_bytes(path_or_url, params, headers))
 
     def get_bytes(
         self, path_or_url: str, params: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None
@@ -186,21 +200,13 @@ class HttpClient:
         SourceError
             No answer, or one that is not JSON.
         """
-        answer = self._ask("POST", self._address(path_or_url), headers=headers, json=payload)
-        return self._json(path_or_url, answer.body)
+        return as_json(self.name, self._ask("POST", self._address(path_or_url), headers=headers, json=payload))
 
     def _address(self, path_or_url: str) -> str:
         if not self._base_url:
             self._hosts.add(_host(path_or_url))
             return path_or_url
         return urljoin(f"{self._base_url}/", path_or_url.lstrip("/")) if "://" not in path_or_url else path_or_url
-
-    def _json(self, path_or_url: str, body: bytes) -> Any:
-        try:
-            return json.loads(body)
-        except (ValueError, RecursionError) as error:
-            what = f"{_shown(self._address(path_or_url))} is not JSON"
-            raise SourceError(f"{self.name}: the answer of {what} ({_first_line(error)})") from error
 
     def _ask(self, method: str, url: str, **request: Any) -> HttpAnswer:
         what = f"{method} {_shown(url)}"

@@ -6,11 +6,12 @@ like.
 
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from trading_pipelines.adapters.alternative.base import Delivery, Refused
+from trading_pipelines.adapters.sources.base import SourceError
 from trading_pipelines.domain.alternative.series import SERIES, Observation
 
 Item = TypeVar("Item")
@@ -54,6 +55,31 @@ def sift(
             if made is not None:
                 taken.extend(made if isinstance(made, Iterable) else [made])
     return Delivery(tuple(taken), tuple(refused), unchanged)
+
+
+def gather(asked: Sequence[tuple[str, Callable[[], Delivery[Any]]]]) -> Delivery[Any]:
+    """Ask several pages of one source; a page that fails is refused, and the others count.
+
+    Raises
+    ------
+    SourceError
+        All of them failed.
+    """
+    deliveries: list[Delivery[Any]] = []
+    failures: list[SourceError] = []
+    for label, ask in asked:
+        try:
+            deliveries.append(ask())
+        except SourceError as error:
+            failures.append(error)
+            deliveries.append(Delivery(refused=(Refused(label, str(error), ""),)))
+    if failures and len(failures) == len(asked):
+        raise failures[0]
+    return Delivery(
+        tuple(item for delivery in deliveries for item in delivery.items),
+        tuple(refused for delivery in deliveries for refused in delivery.refused),
+        bool(deliveries) and all(delivery.unchanged for delivery in deliveries),
+    )
 
 
 def shown(received: Any) -> str:
