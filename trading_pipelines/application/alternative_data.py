@@ -19,14 +19,20 @@ from trading_pipelines.adapters.alternative.base import AlternativeSource, Deliv
 from trading_pipelines.adapters.sources.base import SourceError
 from trading_pipelines.domain.alternative.series import Observation
 from trading_pipelines.domain.alternative.texts import TextItem
+from trading_pipelines.domain.onchain.transactions import ExchangeFlow, WhaleTransaction
+from trading_pipelines.domain.prediction_markets.markets import MarketOdds, PredictionMarket
 from trading_pipelines.errors import UserError
-from trading_pipelines.store.repositories import observations, source_states, texts
+from trading_pipelines.store.repositories import flows, observations, odds, source_states, texts
 
 Connection = psycopg.Connection[Any]
 Writer = Callable[[Connection, Sequence[Any]], int]
 WRITERS: Mapping[type, Writer] = {
     Observation: observations.add,
     TextItem: texts.add,
+    WhaleTransaction: flows.add_transactions,
+    ExchangeFlow: flows.add_flows,
+    PredictionMarket: odds.save_markets,
+    MarketOdds: odds.add_odds,
 }
 """What stores items of a type; each returns how many were new."""
 FIRST_LOOK = timedelta(days=2)

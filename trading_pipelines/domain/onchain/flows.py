@@ -7,6 +7,7 @@ A value of a period is known when the period has ended, from the transactions th
 becomes known later makes a further version. So what was known at any time can be computed again from the transactions.
 """
 
+import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -109,7 +110,7 @@ def whale_scores(
 
 
 def _sum(known: Sequence[Flow], _: datetime) -> float:
-    return sum(f.usd for f in known)
+    return math.fsum(f.usd for f in known)
 
 
 def _versions(

@@ -152,7 +152,9 @@ def _distribution(method: Method, points: Sequence[_Point], spot: float, min_run
     strikes = sorted({p.strike for p in points})
     if len(strikes) < max(2, min_rungs):
         return None
-    from sklearn.isotonic import IsotonicRegression  # slow to import
+    from sklearn.isotonic import (  # pyright: ignore[reportMissingTypeStubs]  # it has none; slow to import
+        IsotonicRegression,
+    )
 
     prices = np.array([p.strike for p in points])
     raw = np.clip(np.array([p.survival for p in points]), 0.0, 1.0)

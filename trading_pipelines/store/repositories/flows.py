@@ -4,13 +4,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, LiteralString
 
-import pandas as pd
 import psycopg
 from psycopg.rows import dict_row
 
 from trading_pipelines.domain.alternative.series import SIMULATED
 from trading_pipelines.domain.onchain.transactions import ExchangeFlow, WhaleTransaction
-from trading_pipelines.store.connection import read_frame
 
 _INSERT: LiteralString = """
 insert into whale_transactions (source, transaction_id, blockchain, coin, ts, available_at, amount, amount_usd,
@@ -73,26 +71,26 @@ def claim_alerts(
 
 def read_transactions(
     connection: psycopg.Connection[Any], source: str, start: datetime, end: datetime, known_by: datetime
-) -> pd.DataFrame:
+) -> list[dict[str, Any]]:
     """Transactions of [start, end) that were known by then: coin, direction, ts, available_at, amount_usd."""
-    return read_frame(
-        connection,
-        "select coin, direction, ts, available_at, amount_usd from whale_transactions "
-        "where source = %s and ts >= %s and ts < %s and available_at <= %s order by ts, transaction_id",
-        (source, start, end, known_by),
-    )
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(
+            "select coin, direction, ts, available_at, amount_usd from whale_transactions "
+            "where source = %s and ts >= %s and ts < %s and available_at <= %s order by ts, transaction_id",
+            (source, start, end, known_by),
+        ).fetchall()
 
 
 def read_flows(
     connection: psycopg.Connection[Any], source: str, start: datetime, end: datetime, known_by: datetime
-) -> pd.DataFrame:
+) -> list[dict[str, Any]]:
     """Every version of the flows of [start, end) that was known by then."""
-    return read_frame(
-        connection,
-        "select coin, ts, available_at, inflow, outflow, unit from exchange_flows "
-        "where source = %s and ts >= %s and ts < %s and available_at <= %s order by ts, available_at, coin",
-        (source, start, end, known_by),
-    )
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(
+            "select coin, ts, available_at, inflow, outflow, unit from exchange_flows "
+            "where source = %s and ts >= %s and ts < %s and available_at <= %s order by ts, available_at, coin",
+            (source, start, end, known_by),
+        ).fetchall()
 
 
 def first_transaction(connection: psycopg.Connection[Any], source: str) -> datetime | None:
