@@ -41,7 +41,7 @@ class Request:
 class Answer:
     """What a handler is about to send, and the ways to send something else."""
 
-    def __init__(self, handler: BaseHTTPRequestHandler, payload: dict[str, Any]) -> None:
+    def __init__(self, handler: BaseHTTPRequestHandler, payload: Any) -> None:
         self.handler = handler
         self.payload = payload
 
@@ -130,8 +130,8 @@ def hostile_values(answer: Answer) -> None:
     answer.send()
 
 
-class FakeBybit:
-    """The exchange: its clock, its rows, what it was asked for, and the faults it will show."""
+class FakeExchange:
+    """An exchange: its clock, its rows, what it was asked for, and the faults it will show."""
 
     def __init__(self, now: datetime, history: timedelta, symbols: tuple[str, ...] = ("BTCUSDT", "SOLUSDT")) -> None:
         self.now = now
@@ -184,6 +184,26 @@ class FakeBybit:
         else:
             answer.send()
 
+    def _payload(self, request: Request) -> Any:
+        """What this exchange answers."""
+        raise NotImplementedError
+
+    def rows(self, symbol: str, timeframe: Timeframe) -> pd.DataFrame:
+        """Candles up to and including the one that is still forming."""
+        candles = self.candles[symbol]
+        return candles if timeframe is Timeframe.M5 else aggregate(candles, timeframe)
+
+    def settlements(self) -> list[datetime]:
+        """Times of funding in the history."""
+        step = timedelta(minutes=self.funding_minutes)
+        first = min(candles["ts"].min().to_pydatetime() for candles in self.candles.values())
+        moment = EPOCH + ((first - EPOCH) // step + 1) * step
+        return [moment + i * step for i in range((self.now - moment) // step + 1)]
+
+
+class FakeBybit(FakeExchange):
+    """Bybit, spot and linear."""
+
     def _payload(self, request: Request) -> dict[str, Any]:
         results: dict[str, Callable[[dict[str, str]], Any]] = {
             "/v5/market/time": self._time,
@@ -192,14 +212,14 @@ class FakeBybit:
             FUNDING: self._funding,
             "/v5/market/tickers": self._tickers,
         }
-        time_ms = _ms(self.now)
+        time_ms = epoch_ms(self.now)
         if request.path not in results:
             return {"serverTime": time_ms}  # what Binance and MEXC answer to a question for the time
         result = results[request.path](request.query)
         return {"retCode": 0, "retMsg": "OK", "result": result, "retExtInfo": {}, "time": time_ms}
 
     def _time(self, query: dict[str, str]) -> Any:
-        return {"timeSecond": str(_ms(self.now) // 1000), "timeNano": str(_ms(self.now) * 1_000_000)}
+        return {"timeSecond": str(epoch_ms(self.now) // 1000), "timeNano": str(epoch_ms(self.now) * 1_000_000)}
 
     def _instruments(self, query: dict[str, str]) -> Any:
         if query.get("status") == "PreLaunch":
@@ -256,41 +276,29 @@ class FakeBybit:
             "priceFilter": {"tickSize": "0.01"},
         }
 
-    def rows(self, symbol: str, timeframe: Timeframe) -> pd.DataFrame:
-        """Candles up to and including the one that is still forming."""
-        candles = self.candles[symbol]
-        return candles if timeframe is Timeframe.M5 else aggregate(candles, timeframe)
-
     def _klines(self, query: dict[str, str]) -> Any:
         timeframe = Timeframe(INTERVALS[query["interval"]])
         rows = self.rows(query["symbol"], timeframe)
         if not self.publishes_newest_bar:
             rows = rows[rows["ts"] < timeframe.last_closed(self.now)]
-        rows = rows[rows["ts"].between(_moment(query["start"]), _moment(query["end"]))]
+        rows = rows[rows["ts"].between(moment_of(query["start"]), moment_of(query["end"]))]
         newest_first = rows.iloc[::-1].head(int(query["limit"]))
         return {
             "symbol": query["symbol"],
             "category": query["category"],
             "list": [
-                [str(_ms(row.ts)), *map(repr, (row.open, row.high, row.low, row.close, row.volume)), "0"]
+                [str(epoch_ms(row.ts)), *map(repr, (row.open, row.high, row.low, row.close, row.volume)), "0"]
                 for row in newest_first.itertuples()
             ],
         }
 
-    def settlements(self) -> list[datetime]:
-        """Times of funding in the history."""
-        step = timedelta(minutes=self.funding_minutes)
-        first = min(candles["ts"].min().to_pydatetime() for candles in self.candles.values())
-        moment = EPOCH + ((first - EPOCH) // step + 1) * step
-        return [moment + i * step for i in range((self.now - moment) // step + 1)]
-
     def _funding(self, query: dict[str, str]) -> Any:
-        start, end = _moment(query["startTime"]), _moment(query["endTime"])
+        start, end = moment_of(query["startTime"]), moment_of(query["endTime"])
         due = [moment for moment in self.settlements() if start <= moment <= end]
         return {
             "category": query["category"],
             "list": [
-                {"symbol": query["symbol"], "fundingRate": "0.0001", "fundingRateTimestamp": str(_ms(moment) + 11)}
+                {"symbol": query["symbol"], "fundingRate": "0.0001", "fundingRateTimestamp": str(epoch_ms(moment) + 11)}
                 for moment in due[::-1][: int(query["limit"])]
             ],
         }
@@ -318,9 +326,9 @@ class FakeBybit:
         }
 
 
-def _ms(moment: datetime) -> int:
+def epoch_ms(moment: datetime) -> int:
     return (moment - EPOCH) // timedelta(milliseconds=1)
 
 
-def _moment(ms: str) -> datetime:
+def moment_of(ms: str) -> datetime:
     return datetime.fromtimestamp(int(ms) / 1000, UTC)
