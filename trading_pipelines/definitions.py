@@ -53,6 +53,7 @@ from trading_pipelines.defs.research import checks as research_checks
 from trading_pipelines.defs.research.jobs import backtest_job, search_job
 from trading_pipelines.defs.scoring import assets as scoring_assets
 from trading_pipelines.defs.scoring import checks as scoring_checks
+from trading_pipelines.defs.scoring.jobs import score_calibration_job, scoring_job
 from trading_pipelines.defs.signals import assets as signal_assets
 from trading_pipelines.defs.signals import checks as signal_checks
 from trading_pipelines.defs.signals.jobs import signal_emission_job, signal_expiry_job
@@ -102,6 +103,8 @@ defs = dg.Definitions(
         training_job,
         backtest_job,
         search_job,
+        scoring_job,
+        score_calibration_job,
         training_help_job,
         drift_job,
         leak_check_job,

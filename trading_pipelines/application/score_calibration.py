@@ -117,8 +117,8 @@ class CalibrationReport:
     factors : dict of float
         Share of the moments at which each factor was known.
     at_marks, at_equal_counts : tuple of Variant
-        With the configured marks, and with marks chosen in each training window so that every variant signals as
-        often there as charts alone do.
+        With the configured marks and the asked consensus, and without consensus with marks chosen in each training
+        window so that every variant signals as often there as charts alone do: fewer signals alone are no merit.
     weights : dict of float
         Chosen in the last fold.
     false_signals_change : float
@@ -294,7 +294,7 @@ def _report(
     rules = {"charts": charts, "default": several, "calibrated": several}
     marked = {n: _out_of_sample(moments, per_fold[n], windows, rules[n], None) for n in per_fold}
     counts = [_trained(moments, CHARTS_ONLY, charts, fold) for fold in windows]
-    equal = {n: _out_of_sample(moments, per_fold[n], windows, rules[n], counts) for n in per_fold}
+    equal = {n: _out_of_sample(moments, per_fold[n], windows, charts, counts) for n in per_fold}
     variants, evenly = (_variants(request, found, windows) for found in (marked, equal))
     on_progress("sources", None)
     base, best = (next(v for v in evenly if v.name == name) for name in ("charts", "calibrated"))
@@ -314,13 +314,13 @@ def _report(
                 from_microseconds(fold.test_until),
                 dict(zip(FACTORS, weights, strict=True)),
                 found is not None,
-                _mark(moments, weights, several, fold, wanted),
+                _mark(moments, weights, charts, fold, wanted),
             )
             for fold, weights, found, wanted in zip(windows, per_fold["calibrated"], chosen, counts, strict=True)
         ),
         at_marks=variants,
         at_equal_counts=evenly,
-        sources=_sources(request, spec, loaded, windows, several, counts),
+        sources=_sources(request, spec, loaded, windows, charts, counts),
         weights=last,
         false_signals_change=best.false_share / base.false_share - 1 if base.false_share else float("nan"),
     )
