@@ -15,6 +15,14 @@ from trading_pipelines.domain.alternative.texts import TextItem, TextKind
 from trading_pipelines.settings import load_settings
 from trading_pipelines.store.connection import Connection
 
+TABLES = {
+    "news": {"texts": "available_at"},
+    "posts": {"texts": "available_at"},
+    "whale_transactions": {"whale_transactions": "available_at"},
+    "exchange_flows": {"exchange_flows": "available_at"},
+    "prediction_odds": {"prediction_odds": "available_at", "prediction_markets": "last_seen_at"},
+}
+"""Where a dataset is stored and when its rows became known, where those are not observations."""
 NOON = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 FEAR = Observation("fear_greed", MARKET, "test", NOON - HOUR, NOON, 41.0)
@@ -126,9 +134,12 @@ def test_simulated_source_fills_the_database_in_any_number_of_steps_alike(connec
     whole = collect(connection, source, start, NOON)
     assert steps > 0
     assert (whole.received, whole.new) == (steps, 0)
-    table = "texts" if dataset in ("news", "posts") else "observations"
-    rows = connection.execute(
-        f"select count(*), count(*) filter (where source = 'simulated' and available_at <= %s) from {table}",  # type: ignore[arg-type]  # one of ours
-        (NOON,),
-    ).fetchone()
-    assert rows == (steps, steps)
+    stored = [
+        connection.execute(
+            f"select count(*), count(*) filter (where source = 'simulated' and {known} <= %s) from {table}",  # type: ignore[arg-type]  # one of ours
+            (NOON,),
+        ).fetchone()
+        for table, known in TABLES.get(dataset, {"observations": "available_at"}).items()
+    ]
+    assert sum(row[0] for row in stored if row) == steps
+    assert sum(row[1] for row in stored if row) == steps

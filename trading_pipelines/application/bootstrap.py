@@ -16,7 +16,9 @@ from trading_pipelines.adapters.alternative.factory import open_sources
 from trading_pipelines.adapters.sources import MarketDataSource, choose_instruments, choose_timeframe
 from trading_pipelines.application.alternative_data import OVERLAP, collect
 from trading_pipelines.application.features import build_features
+from trading_pipelines.application.flows import update_flows
 from trading_pipelines.application.ingestion import IngestProgress, ingest, update_tickers
+from trading_pipelines.application.odds import update_odds
 from trading_pipelines.application.prediction import predict
 from trading_pipelines.application.replay import ReplayProgress, replay
 from trading_pipelines.application.scoring import score_range
@@ -123,6 +125,8 @@ class _Fill:
             self.report.collected += outcome.new
             if outcome.status == "FAILING":
                 self.report.problems.append(outcome.detail)
+        update_flows(self.connection, self.settings, start, now)
+        update_odds(self.connection, self.settings, start, now)
         self.on_progress(FillProgress("sources", 1.0, f"{self.report.collected:,} new"))
 
     def is_replayed(self) -> bool:

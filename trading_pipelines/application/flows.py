@@ -24,6 +24,9 @@ from trading_pipelines.domain.onchain.flows import (
     whale_scores,
 )
 from trading_pipelines.domain.onchain.transactions import STABLECOINS, FlowDirection, FlowThresholds
+from trading_pipelines.domain.simulation.flows import FLOW_COINS
+from trading_pipelines.domain.simulation.market import EXCHANGE as SIMULATED_EXCHANGE
+from trading_pipelines.settings import Settings
 from trading_pipelines.store.repositories import candles, events, flows, instruments, observations
 
 Connection = psycopg.Connection[Any]
@@ -60,6 +63,18 @@ def traded_coins(connection: Connection, exchange: str) -> tuple[str, ...]:
     """Coins of the stored instruments of an exchange, stablecoins left out."""
     stored = instruments.by_symbol(connection, exchange).values()
     return tuple(sorted({coin_of(i.instrument.base) for i in stored} - STABLECOINS))
+
+
+def update_flows(connection: Connection, settings: Settings, start: datetime, end: datetime) -> FlowReport:
+    """Derive what the settings ask for of the hours and days in [start, end), and commit.
+
+    Hours before `start` are derived again as far as transactions may have become known late.
+    """
+    sources = chosen_sources(settings)
+    coins = traded_coins(connection, settings.exchange)
+    spec = settings.alternative.flows.whale_score
+    begin = Timeframe.D1.floor(start - LATE)
+    return derive_flows(connection, settings.exchange, sources, coins, begin, end, spec)
 
 
 def derive_flows(
@@ -179,6 +194,16 @@ def _hourly_closes(
     }
 
 
+def chosen_sources(settings: Settings) -> FlowSources:
+    """Who speaks of which coin, by the settings."""
+    quant, dune = settings.alternative.cryptoquant, settings.alternative.dune
+    return flow_sources(
+        simulated=settings.exchange == SIMULATED_EXCHANGE,
+        cryptoquant=quant.enabled and quant.api_key is not None,
+        dune_coins=[coin.upper() for coin in dune.coins] if dune.enabled and dune.api_key is not None else [],
+    )
+
+
 def flow_sources(*, simulated: bool, cryptoquant: bool, dune_coins: Sequence[str]) -> FlowSources:
     """Who speaks of which coin.
 
@@ -186,8 +211,6 @@ def flow_sources(*, simulated: bool, cryptoquant: bool, dune_coins: Sequence[str
     to have, large transactions of all others: they are a part of the flow, and sums of theirs are smaller.
     """
     if simulated:
-        from trading_pipelines.domain.simulation.flows import FLOW_COINS
-
         return FlowSources(SIMULATED, dict.fromkeys((*FLOW_COINS, MARKET), SIMULATED))
     owners = dict.fromkeys(dune_coins, "dune")
     if cryptoquant:

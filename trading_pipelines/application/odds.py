@@ -15,7 +15,7 @@ import numpy as np
 import psycopg
 
 from trading_pipelines.adapters.alternative.base import Delivery
-from trading_pipelines.domain.alternative.series import SIMULATED, Observation, coin_of
+from trading_pipelines.domain.alternative.series import Observation, coin_of
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.prediction_markets.ladder import Implied, Rung, bias, imply
 from trading_pipelines.domain.prediction_markets.markets import (
@@ -24,6 +24,8 @@ from trading_pipelines.domain.prediction_markets.markets import (
     PredictionMarket,
     is_liquid,
 )
+from trading_pipelines.domain.simulation.market import EXCHANGE as SIMULATED_EXCHANGE
+from trading_pipelines.settings import Settings
 from trading_pipelines.store.repositories import candles, events, instruments, observations, odds
 
 Connection = psycopg.Connection[Any]
@@ -84,6 +86,19 @@ class LooksUp(Protocol):
     def look_up(self, market_ids: Sequence[str], now: datetime) -> Delivery[PredictionMarket]:
         """What it says of markets that it does not list any more; of some it says nothing."""
         ...
+
+
+def update_odds(connection: Connection, settings: Settings, start: datetime, end: datetime) -> OddsReport:
+    """Imply distributions of the odds that became known in [start, end], as the settings ask for, and commit."""
+    return imply_distributions(
+        connection,
+        settings.exchange,
+        Timeframe(settings.signal_timeframe),
+        start,
+        end,
+        settings.alternative.polymarket.policy,
+        simulated=settings.exchange == SIMULATED_EXCHANGE,
+    )
 
 
 def imply_distributions(
@@ -246,8 +261,3 @@ class _Prices:
         if place < 0 or opened[place] < latest - _PRICE_AGE // timedelta(microseconds=1):
             return None
         return float(bars["close"][place])
-
-
-def odds_source(*, simulated: bool) -> str:
-    """Name of the source whose odds are read."""
-    return SIMULATED if simulated else "polymarket"

@@ -34,6 +34,7 @@ WIDTHS = {"BTC": 1.0, "ETH": 1.4, "SOL": 1.8}
 _PER_HOUR = 60 // GRID.minutes
 _WEEK_BARS = 7 * 24 * _PER_HOUR
 _WEEKLY_LIFE, _MONTHLY_LIFE = 10 * DAY, 30 * DAY
+_MEMORY = 30 * DAY
 _WEEKLY_HOUR = 16 * HOUR
 _WEEKLY_RUNGS = (-0.16, -0.11, -0.07, -0.03, 0.0, 0.03, 0.07, 0.11, 0.16)
 _MONTHLY_RUNGS = (-0.25, -0.15, -0.08, 0.08, 0.15, 0.25)
@@ -76,8 +77,11 @@ class SimulatedOdds:
         self._symbols = {coin: symbols[coin] for coin in WIDTHS if coin in symbols}
 
     def known(self, since: datetime, until: datetime) -> tuple[list[PredictionMarket], list[MarketOdds]]:
-        """The markets as they stand at the last full hour of (since, until], and their odds at each of these hours."""
-        first, last = (since - EPOCH) // HOUR + 1, (until - EPOCH) // HOUR
+        """The markets as they stand at the last full hour of (since, until], and their odds at each of these hours.
+
+        What is older than a month before `until` is not told any more.
+        """
+        first, last = (max(since, until - _MEMORY) - EPOCH) // HOUR + 1, (until - EPOCH) // HOUR
         markets: list[PredictionMarket] = []
         odds: list[MarketOdds] = []
         if last < first:

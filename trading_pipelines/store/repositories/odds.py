@@ -26,6 +26,7 @@ on conflict (source, market_id) do update set
     outcome = excluded.outcome, last_seen_at = excluded.last_seen_at,
     closed_at = case when excluded.status <> 'OPEN' then coalesce(known.closed_at, excluded.closed_at) end
 where excluded.last_seen_at >= known.last_seen_at
+returning xmax = 0
 """
 _INSERT_ODDS: LiteralString = """
 insert into prediction_odds (source, market_id, ts, available_at, probability, spread, liquidity_usd, volume_usd)
@@ -73,9 +74,10 @@ on conflict (source, coin, expires_at, method, ts) do nothing
 
 
 def save_markets(connection: psycopg.Connection[Any], rows: Sequence[PredictionMarket]) -> int:
-    """Store markets as they were seen; what was seen later stays. Returns how many rows were written."""
+    """Store markets as they were seen; what was seen later stays. Returns how many were not known before."""
     columns = {name: [getattr(row, name) for row in rows] for name in PredictionMarket.__dataclass_fields__}
-    return connection.execute(_UPSERT_MARKETS, columns).rowcount if rows else 0
+    written = connection.execute(_UPSERT_MARKETS, columns).fetchall() if rows else []
+    return sum(is_new for (is_new,) in written)
 
 
 def add_odds(connection: psycopg.Connection[Any], rows: Sequence[MarketOdds]) -> int:
