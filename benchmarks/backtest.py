@@ -4,7 +4,8 @@ Run with `python benchmarks/backtest.py --data DIR`, where DIR holds `<exchange>
 without `--data` on random walks of the same size. Everything runs on one thread. Times are the best and the median of
 `--repeat` rounds by the wall clock, and the median by the thread's own clock, which does not count the time that other
 programs take from it. Where vectorbt is installed, it runs in the same process on its nearest settings, and for a
-plain stop and target without costs its trades are compared with ours.
+plain stop and target without costs its trades are compared with ours. With `--freqtrade PYTHON` freqtrade runs the
+benchmark strategy with its own partial exits, in the environment of that interpreter, on 5-minute candles.
 """
 
 import argparse
@@ -36,6 +37,7 @@ EXECUTION = ExecutionParams()
 CAPITAL = 10_000.0
 SWEEP = [EmaCross(fast, slow) for fast in range(5, 45) for slow in range(50, 175, 5)]
 YEAR_OF_5M_BARS = 105_120
+FREQTRADE_REPEAT = 3
 
 
 def main() -> None:
@@ -73,6 +75,10 @@ def main() -> None:
         from backtest_vectorbt import compare  # an optional extra, and slow to import
 
         report["vectorbt"] = compare(frames, timeframe, options.repeat)
+    if options.freqtrade:
+        import backtest_freqtrade  # an optional extra
+
+        report["freqtrade"] = backtest_freqtrade.compare(options.freqtrade, frames, FREQTRADE_REPEAT)
     sys.stdout.write(json.dumps(report) + "\n")
 
 
@@ -83,6 +89,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--symbols", nargs="+", default=SYMBOLS)
     parser.add_argument("--timeframe", default="5m")
     parser.add_argument("--repeat", type=int, default=15)
+    parser.add_argument(
+        "--freqtrade",
+        type=Path,
+        metavar="PYTHON",
+        help="interpreter of an environment with freqtrade, to run it as well",
+    )
     return parser.parse_args()
 
 
