@@ -6,8 +6,18 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from fake_bybit import FakeBybit
-from fake_sockets import Line, Sockets, bybit_ticker, bybit_trades
+from fake_bybit import FakeBybit, FakeExchange
+from fake_sockets import (
+    Line,
+    Sockets,
+    binance_ticker,
+    binance_trade,
+    bybit_ticker,
+    bybit_trades,
+    mexc_deal,
+    mexc_tickers,
+)
+from fake_venues import FakeBinance, FakeMexc
 
 from trading_pipelines.adapters.sources.ccxt_source import CcxtSource
 from trading_pipelines.adapters.streams import Intake, StreamDownError
@@ -36,6 +46,7 @@ def play(
     until: Callable[[Intake], bool] = lambda intake: False,
     sockets: Sockets | None = None,
     now: datetime = NOW,
+    exchange: str = "bybit",
 ) -> Intake:
     """Stream from a server that plays `script` until that holds or the stream ends; nothing may be left behind."""
     server = sockets or Sockets()
@@ -46,10 +57,11 @@ def play(
     async def scenario() -> None:
         async with server.serving():
             before = asyncio.all_tasks()
-            stream = asyncio.ensure_future(CcxtStream("bybit", markets, server.url).run(SYMBOLS, BOTH, intake))
+            stream = asyncio.ensure_future(CcxtStream(exchange, markets, server.url).run(SYMBOLS, BOTH, intake))
             try:
                 async with asyncio.timeout(PATIENCE_S):
                     while not stream.done() and not until(intake):
+                        assert server.failures == []
                         await asyncio.sleep(0.01)
             finally:
                 stream.cancel()
@@ -209,3 +221,82 @@ def test_server_that_is_not_there_ends_the_stream(markets: dict[str, dict[str, A
 
     with pytest.raises(StreamDownError, match="Cannot connect"):
         asyncio.run(scenario())
+
+
+def markets_of(exchange: str, fake: FakeExchange) -> dict[str, dict[str, Any]]:
+    try:
+        return CcxtSource(exchange, fake.url).markets
+    finally:
+        fake.stop()
+
+
+@pytest.mark.parametrize("exchange", ["binance", "binanceusdm"])
+def test_trades_of_binance_that_never_come_are_known_by_their_numbers(exchange: str) -> None:
+    async def script(line: Line) -> None:
+        await line.say(binance_ticker("BTCUSDT", NOW, 100.5))
+        for number in (7, 8, 12, 10, 13, 13):
+            await line.say(
+                binance_trade("BTCUSDT", number, NOW + number * SECOND, 100.0 + number, 1.0, buyer_made=number == 8)
+            )
+
+    server = Sockets(subscriptions=1)
+    markets = markets_of(exchange, FakeBinance(NOW, timedelta(hours=1), SYMBOLS))
+    intake = play(markets, script, lambda intake: intake.counters.messages == 7, server, NOW + 20 * SECOND, exchange)
+    assert quote_of(intake) == Ticker("BTCUSDT", NOW, 100.5, None, None, 0.015, 3332.4)
+    intake.flow.give_back([("BTCUSDT", NOW.replace(second=0))])
+    flow = flow_of(intake)
+    assert (flow.trades, flow.buy_volume, flow.last_price) == (5, 4.0, 113.0)
+    counters = intake.counters
+    assert (counters.lost, counters.reordered, counters.duplicates, counters.unreadable) == (2, 1, 1, 0)
+    topics = {topic for message in server.asked for topic in message["params"]}
+    assert topics == {"btcusdt@ticker", "solusdt@ticker", "btcusdt@aggTrade", "solusdt@aggTrade"}
+
+
+def test_swaps_of_mexc_stream_all_quotes_at_once_and_count_contracts() -> None:
+    async def script(line: Line) -> None:
+        await line.say(mexc_tickers(NOW, BTC_USDT=100.5, SOL_USDT=10.5, OTHER_USDT=1.0))
+        await line.say(mexc_deal("BTC_USDT", NOW, 100.0, 20_000, side=1))
+        await line.say(mexc_deal("BTC_USDT", NOW + SECOND, 101.0, 10_000, side=2))
+        await line.say(mexc_tickers(NOW - SECOND, BTC_USDT=99.0, SOL_USDT=9.0))
+
+    server = Sockets(subscriptions=3)
+    markets = markets_of("mexc_swap", FakeMexc(NOW, timedelta(hours=1), SYMBOLS))
+    intake = play(markets, script, lambda intake: intake.counters.messages == 6, server, NOW + SECOND, "mexc_swap")
+    arrivals = intake.take()
+    assert {symbol: quote.price for symbol, (quote, _) in arrivals.quotes.items()} == {
+        "BTCUSDT": 100.5,
+        "SOLUSDT": 10.5,
+    }
+    (flow,) = arrivals.flows.values()
+    assert (flow.volume, flow.buy_volume, flow.last_price) == (3.0, 2.0, 101.0)
+    assert (intake.counters.reordered, intake.counters.lost) == (2, None)
+
+
+def test_many_symbols_are_subscribed_to_in_groups_that_the_exchange_takes(
+    markets: dict[str, dict[str, Any]],
+) -> None:
+    btc = markets["BTCUSDT"]
+    many = {
+        f"C{number}USDT": {**btc, "id": f"C{number}USDT", "symbol": f"C{number}/USDT:USDT", "base": f"C{number}"}
+        for number in range(25)
+    }
+    server = Sockets(subscriptions=6)
+
+    async def script(line: Line) -> None:
+        await line.say(bybit_ticker("C24USDT", NOW, 1, price=1.5, whole=True))
+
+    server.scripts.append(script)
+    intake = Intake(lambda: NOW)
+
+    async def scenario() -> None:
+        async with server.serving():
+            stream = asyncio.ensure_future(CcxtStream("bybit", many, server.url).run(list(many), BOTH, intake))
+            async with asyncio.timeout(PATIENCE_S):
+                while not intake.counters.quotes and not stream.done():
+                    await asyncio.sleep(0.01)
+            stream.cancel()
+            await asyncio.wait({stream})
+
+    asyncio.run(scenario())
+    assert sorted(len(message["args"]) for message in server.asked) == [5, 5, 10, 10, 10, 10]
+    assert len(server.connected_at) == 1
