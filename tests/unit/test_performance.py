@@ -41,6 +41,21 @@ def test_ratios_agree_with_empyrical() -> None:
     assert result.max_drawdown == pytest.approx(0.024839344300000028)
 
 
+def test_figures_of_two_years_agree_with_quantstats_and_ffn() -> None:
+    k = np.arange(730)
+    returns = 0.0008 + 0.02 * np.sin(1.7 * k) * np.cos(0.31 * k * k % 7)
+    times = pd.date_range("2024-01-02", periods=730, freq="D", tz="UTC", unit="us")
+    result = measure(times, 1000 * np.cumprod(1 + returns), [], 1000.0)
+    # quantstats-lumi 1.1.5 with 365 periods a year; ffn 1.4.1 says the same to here.
+    assert result.sharpe == pytest.approx(1.025837142405062, rel=1e-12)
+    assert result.sortino == pytest.approx(1.5118501083673588, rel=1e-12)
+    assert result.max_drawdown == pytest.approx(0.23509327051758666, rel=1e-12)
+    # The years of its Calmar ratio have 365.25 days and begin when the first day ends.
+    theirs = ((1 + result.total_return) ** (365.25 / 729) - 1) / result.max_drawdown
+    assert theirs == pytest.approx(0.8471824200056368, rel=1e-12)
+    assert result.calmar == pytest.approx(theirs, rel=0.003)
+
+
 def test_midnights_without_a_mark_of_their_own_take_the_one_before() -> None:
     times = pd.DatetimeIndex([START + timedelta(hours=h) for h in (23, 47, 71)])
     result = measure(times, np.array([110.0, 104.5, 200.0]), [], 100.0)
