@@ -46,11 +46,11 @@ def test_figures_of_two_years_agree_with_quantstats_and_ffn() -> None:
     returns = 0.0008 + 0.02 * np.sin(1.7 * k) * np.cos(0.31 * k * k % 7)
     times = pd.date_range("2024-01-02", periods=730, freq="D", tz="UTC", unit="us")
     result = measure(times, 1000 * np.cumprod(1 + returns), [], 1000.0)
-    # quantstats-lumi 1.1.5 with 365 periods a year; ffn 1.4.1 says the same to here.
+    # What quantstats-lumi 1.1.5 and ffn 1.4.1 say of these returns with 365 periods a year.
     assert result.sharpe == pytest.approx(1.025837142405062, rel=1e-12)
     assert result.sortino == pytest.approx(1.5118501083673588, rel=1e-12)
     assert result.max_drawdown == pytest.approx(0.23509327051758666, rel=1e-12)
-    # The years of its Calmar ratio have 365.25 days and begin when the first day ends.
+    # In quantstats' Calmar ratio a year has 365.25 days, and the time begins when the first day ends.
     theirs = ((1 + result.total_return) ** (365.25 / 729) - 1) / result.max_drawdown
     assert theirs == pytest.approx(0.8471824200056368, rel=1e-12)
     assert result.calmar == pytest.approx(theirs, rel=0.003)

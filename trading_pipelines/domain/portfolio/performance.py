@@ -3,10 +3,10 @@
 Belongs here: the figures of section "Metrics" of the execution model. Does not belong here: where marks and positions
 come from, and any comparison between results.
 
-The formulas are the project's own, a line of NumPy each. Sharpe and Sortino ratio agree with those of empyrical-reloaded,
-quantstats-lumi and ffn for a year of 365 days, and so does the drawdown of daily marks (the tests hold their numbers). As
-dependencies these would bring two, 27 and 8 packages, plotting among them, and they know neither marks within a day nor
-positions; the years of their Calmar ratios have 365.25 days.
+The formulas are the project's own, a line of NumPy each. Sharpe and Sortino ratio agree with those of
+empyrical-reloaded, quantstats-lumi and ffn for a year of 365 days, and so does the drawdown of daily marks (the tests
+hold their numbers). As dependencies these would bring 2, 27 and 8 packages, plotting among them, and they know neither
+marks within a day nor positions; the years of their Calmar ratios have 365.25 days.
 """
 
 import math
