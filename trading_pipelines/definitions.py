@@ -54,6 +54,10 @@ from trading_pipelines.defs.research.jobs import backtest_job, search_job
 from trading_pipelines.defs.scoring import assets as scoring_assets
 from trading_pipelines.defs.scoring import checks as scoring_checks
 from trading_pipelines.defs.scoring.jobs import score_calibration_job, scoring_job
+from trading_pipelines.defs.sentiment import assets as sentiment_assets
+from trading_pipelines.defs.sentiment import checks as sentiment_checks
+from trading_pipelines.defs.sentiment.jobs import sentiment_job
+from trading_pipelines.defs.sentiment.schedules import sentiment_schedule
 from trading_pipelines.defs.signals import assets as signal_assets
 from trading_pipelines.defs.signals import checks as signal_checks
 from trading_pipelines.defs.signals.jobs import signal_emission_job, signal_expiry_job
@@ -67,7 +71,7 @@ defs = dg.Definitions(
             [market_data_assets, feature_assets, analysis_assets, model_assets, signal_assets, execution_assets]
         ),
         *dg.load_assets_from_modules(
-            [derivative_data, universe_data, research_assets, scoring_assets, alternative_assets]
+            [derivative_data, universe_data, research_assets, scoring_assets, alternative_assets, sentiment_assets]
         ),
         EQUITY,
         parity.parity_reports,
@@ -81,6 +85,7 @@ defs = dg.Definitions(
             analysis_checks,
             model_checks,
             scoring_checks,
+            sentiment_checks,
             signal_checks,
             leak_checks,
             execution_checks,
@@ -99,6 +104,7 @@ defs = dg.Definitions(
         analysis_job,
         screener_job,
         texts_job,
+        sentiment_job,
         figures_job,
         training_job,
         backtest_job,
@@ -128,6 +134,7 @@ defs = dg.Definitions(
         screener_schedule,
         texts_schedule,
         figures_schedule,
+        sentiment_schedule,
         training_schedule,
         drift_schedule,
         leak_check_schedule,

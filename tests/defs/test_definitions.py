@@ -29,6 +29,9 @@ ASSETS = {
     "factor_values",
     "composite_scores",
     "score_calibrations",
+    "text_mentions",
+    "text_scores",
+    "sentiment",
     "anomalies",
     "screener_rankings",
     "model_versions",
@@ -43,8 +46,17 @@ ASSETS = {
     "backtests",
     "backtest_searches",
 }
-OUTSIDE = {"fear_greed", "coin_metrics", "social_metrics", "derivatives_sentiment", "news", "posts"}
+OUTSIDE = {
+    "fear_greed",
+    "coin_metrics",
+    "social_metrics",
+    "derivatives_sentiment",
+    "news",
+    "posts",
+}
 """What comes from elsewhere than the market; several of these share a table."""
+READ = {"text_mentions", "text_scores", "sentiment"}
+"""What is read out of texts, which do not descend from candles either."""
 DAILY = {
     "fear_greed",
     "social_metrics",
@@ -62,6 +74,9 @@ DAILY = {
     "technical_signals",
     "factor_values",
     "composite_scores",
+    "text_mentions",
+    "text_scores",
+    "sentiment",
     "anomalies",
     "screener_rankings",
     "predictions",
@@ -77,6 +92,8 @@ BLOCKING = {
     ("features_15m", "finite"),
     ("features_15m", "no_lookahead"),
     ("technical_signals", "levels_in_order"),
+    ("text_scores", "known_after_the_text"),
+    ("sentiment", "no_lookahead"),
     ("anomalies", "known_at_close"),
     ("screener_rankings", "ranks_complete"),
     ("composite_scores", "contributions_add_up"),
@@ -124,7 +141,12 @@ def test_asset_has_group_owner_kinds_description_and_columns(name: str) -> None:
     assert spec.metadata["dagster/table_name"] == f"public.{name}" or name in OUTSIDE
 
 
-@pytest.mark.parametrize("name", sorted(ASSETS - {"ohlcv_5m", "funding_rates", "open_interest", "mark_prices", "universe", "listings", "tickers"}))
+@pytest.mark.parametrize(
+    "name",
+    sorted(
+        ASSETS - {"ohlcv_5m", "funding_rates", "open_interest", "mark_prices", "universe", "listings", "tickers"} - READ
+    ),
+)
 def test_asset_descends_from_the_fetched_candles(name: str) -> None:
     ancestors = set()
     frontier = {dg.AssetKey(name)}
@@ -175,6 +197,7 @@ def test_everything_that_the_platform_needs_runs_without_being_switched_on() -> 
         "screener_schedule": "24,39,54 * * * *",
         "texts_schedule": "9-59/15 * * * *",
         "figures_schedule": "6 * * * *",
+        "sentiment_schedule": "12-59/15 * * * *",
         "signal_emission_schedule": "2-59/5 * * * *",
         "signal_expiry_schedule": "*/5 * * * *",
         "signal_execution_schedule": "3-59/5 * * * *",

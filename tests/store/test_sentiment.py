@@ -12,6 +12,7 @@ from trading_pipelines.application.sentiment import (
     Readers,
     SentimentReport,
     compute_sentiment,
+    differing_instants,
     update_sentiment,
 )
 from trading_pipelines.domain.alternative.series import SIMULATED
@@ -223,11 +224,34 @@ def test_stored_sentiment_equals_what_was_known_then(connection: Connection, por
         ).fetchall()
     }
     assert len(stored) == count(connection, "sentiment")
-    for hours in (1, 9, 29):
-        at = NOON - hours * HOUR
+    instants = [NOON - hours * HOUR for hours in (1, 9, 29)]
+    for at in instants:
         found = compute_sentiment(connection, ["lexicon-1"], at - HOUR / 4, at, simulated=False, spec=SPEC)
         for (coin, source), (value,) in found.values.items():
             assert stored[coin, source, value.ts] == (value.score, value.mentions)
+    comparison = differing_instants(connection, instants, simulated=False, spec=SPEC)
+    assert comparison.compared > 10
+    assert comparison.differing == ()
+
+
+@pytest.mark.parametrize(
+    "leak",
+    [
+        "update sentiment set score = 0.9 where coin = 'BTC'",
+        "update text_scores set available_at = available_at + interval '2 hours'",
+        "delete from texts where title like 'Bitcoin%'",
+    ],
+    ids=["another_score", "score_used_before_it_was_known", "text_that_is_not_there"],
+)
+def test_planted_difference_is_named(connection: Connection, leak: str) -> None:
+    texts.add(connection, [text("Bitcoin soars", 5, delay=0)])
+    update(connection)
+    connection.execute(leak.encode())
+
+    found = differing_instants(connection, [NOON - 4 * HOUR], simulated=False, spec=SPEC)
+
+    assert found.differing
+    assert "BTC ALL 2026-03-10 08:00" in "".join(found.differing)
 
 
 def test_thresholds_do_not_depend_on_how_often_it_was_computed(connection: Connection) -> None:

@@ -38,6 +38,10 @@ _REPEATED_WITHIN = timedelta(days=3)
 """How far back a text counts as a repetition of another; later it is news again."""
 _NEWS = timedelta(hours=1)
 """A turn that is older when it is found is history and no alert."""
+_AND = " + "
+"""Between the names of several scorers in what is stored."""
+_SAME = 1e-9
+"""Difference up to which two computed values are one."""
 _SIMULATED_SOURCES = ("simulated_news", "simulated_posts")
 log = structlog.get_logger(__name__)
 
@@ -251,7 +255,7 @@ def store_sentiment(
         until = min(end, day.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1))
         computed = compute_sentiment(connection, readers.names, day, until, simulated=simulated, spec=spec)
         rows = _rows(connection, computed, now, spec)
-        new = text_scores.save_sentiment(connection, readers.main.name, rows, now)
+        new = text_scores.save_sentiment(connection, _AND.join(readers.names), rows, now)
         observations.add(
             connection,
             [
@@ -263,6 +267,36 @@ def store_sentiment(
         connection.commit()
         stored, day = stored + len(new), until
     return stored
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What computing stored sentiment again has found."""
+
+    compared: int
+    differing: tuple[str, ...]
+
+
+def differing_instants(
+    connection: psycopg.Connection[Any], instants: Sequence[datetime], *, simulated: bool, spec: AggregationSpec
+) -> Comparison:
+    """Compute stored sentiment again from the scores that were known at its instant, and name what differs.
+
+    Each row is made again by the scorers that made it; instants without a row are not looked at.
+    """
+    compared, differing = 0, list[str]()
+    for instant in instants:
+        before = instant - timedelta(minutes=spec.grid_minutes)
+        for scorer, rows in text_scores.stored_at(connection, instant, simulated=simulated).items():
+            again = compute_sentiment(
+                connection, scorer.split(_AND), before, instant, simulated=simulated, spec=spec
+            ).values
+            for coin, source, score, mentions in rows:
+                compared += 1
+                value = next(iter(again.get((coin, source), ())), None)
+                if value is None or abs(value.score - score) > _SAME or value.mentions != mentions:
+                    differing.append(f"{coin} {source} {instant:%Y-%m-%d %H:%M}: {score:+.4f} stored")
+    return Comparison(compared, tuple(differing))
 
 
 def announce_turns(connection: psycopg.Connection[Any], source: str, now: datetime, spec: SentimentAlertSpec) -> int:

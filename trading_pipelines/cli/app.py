@@ -25,6 +25,7 @@ from trading_pipelines.cli import (
     replay,
     risk,
     scores,
+    sentiment,
     session,
     status,
     trade,
@@ -47,6 +48,7 @@ app.add_typer(registry.app, name="models")
 app.command("leakcheck")(leakcheck.leakcheck)
 app.command("replay")(replay.replay)
 app.add_typer(backtest.app, name="backtest")
+app.add_typer(sentiment.app, name="sentiment")
 app.command("explain")(explain.explain)
 app.command("parity")(parity.parity)
 app.command("score")(scores.score)

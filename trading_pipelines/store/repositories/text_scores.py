@@ -212,6 +212,21 @@ def save_sentiment(
     return connection.execute(_INSERT_SENTIMENT, {**rows, "scorer": scorer, "now": now}).fetchall()
 
 
+def stored_at(
+    connection: psycopg.Connection[Any], instant: datetime, *, simulated: bool
+) -> dict[str, list[tuple[str, str, float, int]]]:
+    """What holds for an instant, the newest versions: coin, source, score and mentions, by scorer."""
+    rows = connection.execute(
+        "select distinct on (coin, source) scorer, coin, source, score, mentions from sentiment "
+        "where ts = %s and (source = %s) = %s order by coin, source, available_at desc",
+        (instant, SIMULATED, simulated),
+    ).fetchall()
+    found: dict[str, list[tuple[str, str, float, int]]] = {}
+    for scorer, *row in rows:
+        found.setdefault(scorer, []).append((row[0], row[1], row[2], row[3]))
+    return found
+
+
 def history(
     connection: psycopg.Connection[Any], source: str, start: datetime, end: datetime, coins: Sequence[str] | None = None
 ) -> pd.DataFrame:

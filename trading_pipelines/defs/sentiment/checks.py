@@ -1,0 +1,65 @@
+"""What must be true of what was read out of texts.
+
+Belongs here: checks of stored scores and sentiment. Does not belong here: whether they are worth anything.
+"""
+
+from datetime import timedelta
+from typing import LiteralString
+
+import dagster as dg
+
+from trading_pipelines.defs.scope import run_window
+from trading_pipelines.defs.sentiment.assets import SCORES, SENTIMENT
+from trading_pipelines.defs.tables import broken_rows
+from trading_pipelines.domain.alternative.series import SIMULATED
+from trading_pipelines.resources.platform import ClockResource, DatabaseResource
+from trading_pipelines.settings import settings
+
+_INSTANTS = 6
+"""Instants of the run's days that are computed again."""
+_BEFORE_ITS_TEXT: LiteralString = """
+select t.source, t.external_id, s.scorer, s.available_at, t.available_at as text_available_at
+from text_scores s join texts t using (text_id)
+where t.available_at >= %(start)s and t.available_at < %(end)s
+  and (s.available_at < t.available_at or s.available_at > %(now)s)
+"""
+
+
+@dg.asset_check(
+    asset=SCORES.key,
+    name="known_after_the_text",
+    blocking=True,
+    description="No score was known before its text, and none is known from the future.",
+)
+def scores_known_after_the_text(
+    context: dg.AssetCheckExecutionContext, clock: ClockResource, database: DatabaseResource
+) -> dg.AssetCheckResult:
+    """Name the scores of the run's texts that were known too early."""
+    now = clock.now()
+    window = run_window(context, now)
+    with database.connect() as connection:
+        return broken_rows(connection, _BEFORE_ITS_TEXT, {"start": window.start, "end": window.end, "now": now})
+
+
+@dg.asset_check(
+    asset=SENTIMENT.key,
+    name="no_lookahead",
+    blocking=True,
+    description="Sentiment computed again from the scores that were known at its instant equals the stored one.",
+)
+def sentiment_as_it_was_known(
+    context: dg.AssetCheckExecutionContext, clock: ClockResource, database: DatabaseResource
+) -> dg.AssetCheckResult:
+    """Name the instants of the run's days at which something else is stored than was known."""
+    from trading_pipelines.application.sentiment import differing_instants
+
+    window = run_window(context, clock.now())
+    spec = settings().sentiment.aggregation
+    instants = [at for at in spec.grid(window.start, window.end) if at < window.end - timedelta(minutes=1)]
+    chosen = instants[:: max(1, len(instants) // _INSTANTS)]
+    with database.connect() as connection:
+        found = differing_instants(connection, chosen, simulated=settings().exchange == SIMULATED, spec=spec)
+    return dg.AssetCheckResult(
+        passed=not found.differing,
+        metadata={"compared": found.compared, "broken": len(found.differing), "examples": list(found.differing[:5])},
+    )
