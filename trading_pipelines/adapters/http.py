@@ -22,6 +22,7 @@ from urllib.parse import urljoin, urlsplit
 
 import requests
 import structlog
+import urllib3
 from pydantic import BaseModel, Field
 from requests.adapters import HTTPAdapter
 
@@ -218,7 +219,7 @@ class HttpClient:
                 response = self._session.request(method, url, timeout=self._policy.timeout_seconds, **request)
             except (ForbiddenAddressError, AnswerTooLargeError, requests.TooManyRedirects) as error:
                 raise SourceError(f"{self.name}: {what}: {_cause(error)}") from error
-            except (requests.RequestException, ValueError, OSError) as error:
+            except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError, OSError) as error:
                 if method == "POST" or (delay := next(delays, None)) is None:
                     raise SourceError(f"{self.name} does not answer {what}: {_cause(error)}") from error
                 self._pause(what, _cause(error), delay)
@@ -264,7 +265,8 @@ class _BoundedAdapter(HTTPAdapter):
         )  # fmt: skip
         with response:
             body = bytearray()
-            for piece in response.iter_content(_CHUNK):
+            # Not `iter_content`: it waits for a whole piece, and a server that drips would never be noticed.
+            while piece := response.raw.read1(_CHUNK, decode_content=True):
                 body += piece
                 if len(body) > self._policy.max_bytes:
                     raise AnswerTooLargeError(f"the answer is longer than {self._policy.max_bytes:,} bytes")
@@ -357,8 +359,9 @@ def _cause(error: BaseException) -> str:
         requests.exceptions.SSLError: "its certificate could not be verified",
         requests.exceptions.ConnectTimeout: "no connection in time",
         requests.exceptions.ReadTimeout: "no answer in time",
-        requests.exceptions.ChunkedEncodingError: "the answer broke off",
-        requests.exceptions.ContentDecodingError: "the answer cannot be decompressed",
+        urllib3.exceptions.ReadTimeoutError: "no answer in time",
+        urllib3.exceptions.ProtocolError: "the answer broke off",
+        urllib3.exceptions.DecodeError: "the answer cannot be decompressed",
         requests.exceptions.ConnectionError: "no connection",
     }
     return next((text for kind, text in known.items() if isinstance(error, kind)), type(error).__name__)
