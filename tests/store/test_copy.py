@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from trading_pipelines.store.connection import Connection, connect
-from trading_pipelines.store.copy import Columns, PgType, UpsertCount, copy_rows, read_columns, upsert
+from trading_pipelines.store.copy import Columns, PgType, UpsertCount, copy_rows, read_arrays, read_columns, upsert
 
 TYPES = {
     "instrument_id": PgType.INT4,
@@ -250,3 +250,31 @@ def test_infinite_timestamp_is_read_as_missing(scratch: Connection) -> None:
     query = "select * from (values ('infinity'::timestamptz), ('-infinity')) t (a)"
     with scratch.cursor() as cursor:
         assert np.isnat(read_columns(cursor, query, None, {"a": PgType.TIMESTAMPTZ})["a"]).all()
+
+
+def test_arrays_put_together_by_the_server_are_those_read_row_by_row(scratch: Connection) -> None:
+    query = (
+        "select i as id, i %% 2 = 0 as even, i::float8 / 7 as share, "
+        "'2026-05-04 00:00+00'::timestamptz + i * interval '5 minutes' as ts, '2026-05-04'::date + i as day "
+        "from generate_series(1, %(rows)s) i order by i"
+    )
+    types = {
+        "id": PgType.INT4,
+        "even": PgType.BOOL,
+        "share": PgType.FLOAT8,
+        "ts": PgType.TIMESTAMPTZ,
+        "day": PgType.DATE,
+    }
+    with scratch.cursor() as cursor:
+        for rows in (0, 1, 1000):
+            expected = read_columns(cursor, query, {"rows": rows}, types)
+            found = read_arrays(cursor, query, {"rows": rows}, types)
+            assert {name: (v.dtype, v.tolist()) for name, v in found.items()} == {
+                name: (v.dtype, v.tolist()) for name, v in expected.items()
+            }
+
+
+@pytest.mark.parametrize("value", ["null::float8", "1::int8", "1::float4", "'1'::text"])
+def test_arrays_refuse_nulls_and_other_types(scratch: Connection, value: str) -> None:
+    with scratch.cursor() as cursor, pytest.raises(ValueError, match="holds nulls"):
+        read_arrays(cursor, f"select {value} as v union all select {value}", None, {"v": PgType.INT4})

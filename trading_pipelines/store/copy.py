@@ -24,6 +24,7 @@ _EPOCH = np.datetime64("2000-01-01", "us")  # the zero of PostgreSQL's dates and
 _FLOAT8_OID = 701
 _PLUS_INFINITY = np.iinfo(np.int64).max
 MINUS_INFINITY = np.iinfo(np.int64).min
+_ARRAY_HEADER = 20
 _MOST_GROUPS = 1_000  # one index probe each
 
 
@@ -38,6 +39,17 @@ class PgType(Enum):
     DATE = "date"
     TIMESTAMPTZ = "timestamptz"
     FLOAT8_ARRAY = "float8[]"
+
+
+_OIDS = {
+    PgType.BOOL: 16,
+    PgType.INT2: 21,
+    PgType.INT4: 23,
+    PgType.INT8: 20,
+    PgType.FLOAT8: _FLOAT8_OID,
+    PgType.DATE: 1082,
+    PgType.TIMESTAMPTZ: 1184,
+}
 
 
 @dataclass(frozen=True)
@@ -140,6 +152,63 @@ def read_columns(
     if records is None or not _has_layout(records):
         raise ValueError("a column holds nulls, or is not of the type or length given")
     return {name: _decoded(records[f"{name}:value"], kind) for name, kind in types.items()}
+
+
+def read_arrays(
+    cursor: psycopg.Cursor[Any], query: str, params: Sequence[Any] | Mapping[str, Any] | None, types: Types
+) -> dict[str, Array]:
+    """Read the columns of a query as arrays which the server has already put together.
+
+    Takes half the work of `read_columns`, for nothing is done row by row on this side. The server holds the whole
+    answer in memory, some 12 bytes per value: for some million rows, and not for columns of arrays.
+
+    Raises
+    ------
+    ValueError
+        A column holds nulls, or is not of the type given.
+    """
+    columns = ", ".join(f'array_agg("{name}")' for name in types)
+    cursor.execute(f"select {columns} from (\n{query}\n) as found".encode(), params, binary=True)
+    result = cursor.pgresult
+    if result is None:
+        raise ValueError("the query gives no rows")
+    values = {name: result.get_value(0, i) for i, name in enumerate(types)}
+    return {name: _decoded(_elements(values[name], kind), kind) for name, kind in types.items()}
+
+
+def read_groups(
+    cursor: psycopg.Cursor[Any],
+    query: str,
+    params: Sequence[Any] | Mapping[str, Any] | None,
+    types: Types,
+) -> list[tuple[int, dict[str, Array]]]:
+    """Read a query whose rows are an integer key and arrays, such as those of `array_agg`; no value is null.
+
+    A row of many values comes as one message, where `read_columns` has one for each of them.
+
+    Parameters
+    ----------
+    types : mapping
+        Name of each array column in the order of the query, with the type of its elements, eight bytes wide.
+    """
+    buffer = bytearray()
+    with cursor.copy(f"copy (\n{query}\n) to stdout (format binary)".encode(), params) as copy:
+        for block in copy:
+            buffer += block
+    found = list[tuple[int, dict[str, Array]]]()
+    at = len(_HEADER)
+    while buffer[at : at + 2] != _TRAILER:
+        key = int.from_bytes(buffer[at + 6 : at + 10], "big", signed=True)
+        at += 10
+        arrays = dict[str, Array]()
+        for name, kind in types.items():
+            length, size = (int.from_bytes(buffer[n : n + 4], "big") for n in (at, at + 16))
+            layout = np.dtype([("size", ">i4"), ("value", _layout(kind, 0))])
+            records = np.frombuffer(buffer, dtype=layout, count=size, offset=at + 24)
+            arrays[name] = _decoded(records["value"], kind)
+            at += 4 + length
+        found.append((key, arrays))
+    return found
 
 
 def to_timestamps(ticks: npt.NDArray[np.int64]) -> npt.NDArray[np.datetime64]:
@@ -339,6 +408,21 @@ def _layout(kind: PgType, array_length: int) -> np.dtype[Any]:
     if kind is PgType.FLOAT8_ARRAY:
         return _array_layout(array_length)
     return np.dtype({PgType.TIMESTAMPTZ: ">i8", PgType.DATE: ">i4"}.get(kind, kind.value))
+
+
+def _elements(array: bytes | None, kind: PgType) -> Array:
+    """Values of a one-dimensional array in PostgreSQL's binary form; an aggregate of no rows is null."""
+    dtype = _layout(kind, 0)
+    if array is None:
+        return np.empty(0, dtype)
+    element = np.dtype([("size", ">i4"), ("value", dtype)])
+    dimensions, has_nulls, oid, length, _ = np.frombuffer(array, ">i4", count=_ARRAY_HEADER // 4).tolist()
+    if dimensions != 1 or has_nulls or oid != _OIDS[kind] or len(array) != _ARRAY_HEADER + length * element.itemsize:
+        raise ValueError("a column holds nulls, or is not of the type or length given")
+    elements = np.frombuffer(array, element, offset=_ARRAY_HEADER)
+    if not (elements["size"] == dtype.itemsize).all():
+        raise ValueError("a column holds nulls, or is not of the type or length given")
+    return elements["value"]
 
 
 def _has_layout(records: Array) -> bool:

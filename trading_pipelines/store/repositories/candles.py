@@ -17,12 +17,13 @@ from psycopg.types.range import Range
 from trading_pipelines.domain.market.candles import CANDLE_COLUMNS
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.store.connection import read_frame
-from trading_pipelines.store.copy import PgType, UpsertCount, read_columns, upsert
+from trading_pipelines.store.copy import PgType, UpsertCount, read_arrays, read_columns, read_groups, upsert
 
 _CANDLE_TYPES = {"ts": PgType.TIMESTAMPTZ, **dict.fromkeys(CANDLE_COLUMNS[1:], PgType.FLOAT8)}
 _TYPES = {"instrument_id": PgType.INT4, **_CANDLE_TYPES, "available_at": PgType.TIMESTAMPTZ}
 
 _TICK = timedelta(microseconds=1)
+_BARS_AT_ONCE = 1_000_000
 
 Span = tuple[datetime, datetime]
 
@@ -138,14 +139,42 @@ def read_candles(
     start: datetime,
     end: datetime,
 ) -> pd.DataFrame:
-    """Candles that open in [start, end), ascending: ts, open, high, low, close, volume."""
+    """Candles that open in [start, end), ascending: ts, open, high, low, close, volume.
+
+    A million bars are read at once; more of them in several queries.
+    """
     query = f"""
         select ts, open, high, low, close, volume from {table_name(timeframe)}
         where instrument_id = %(id)s and ts >= %(start)s and ts < %(end)s order by ts
     """
+    parts: list[dict[str, Any]] = []
     with connection.cursor() as cursor:
-        columns = read_columns(cursor, query, {"id": instrument_id, "start": start, "end": end}, _CANDLE_TYPES)
-    return pd.DataFrame({**columns, "ts": pd.DatetimeIndex(columns["ts"], tz="UTC")})
+        for first, last in _parts(connection, instrument_id, timeframe, start, end):
+            span = {"id": instrument_id, "start": first, "end": last}
+            parts.append(read_arrays(cursor, query, span, _CANDLE_TYPES))
+    columns = {
+        name: np.concatenate([part[name] for part in parts]) if len(parts) > 1 else parts[0][name]
+        for name in _CANDLE_TYPES
+    }
+    return pd.DataFrame({**columns, "ts": pd.DatetimeIndex(columns["ts"], tz="UTC")}, copy=False)
+
+
+def _parts(
+    connection: psycopg.Connection[Any], instrument_id: int, timeframe: Timeframe, start: datetime, end: datetime
+) -> list[Span]:
+    """The span, as far as candles are stored, in pieces of at most a million bars; at least one."""
+    step = _BARS_AT_ONCE * timeframe.delta
+    if end - start <= step:
+        return [(start, end)]
+    statement = sql.SQL("select min(ts), max(ts) from {} where instrument_id = %s").format(
+        sql.Identifier(table_name(timeframe))
+    )
+    row = connection.execute(statement, (instrument_id,)).fetchone()
+    if row is None or row[0] is None:
+        return [(start, start)]
+    start, end = max(start, row[0]), min(end, row[1] + timeframe.delta)
+    count = max(1, -((start - end) // step))
+    return [(start + i * step, min(end, start + (i + 1) * step)) for i in range(count)]
 
 
 def read_many(
@@ -213,6 +242,25 @@ def _first_of(
     ).format(sql.Identifier(table_name(timeframe)))
     rows = connection.execute(query, {"ids": list(instrument_ids), "before": before, "bars": bars}).fetchall()
     return {instrument_id: oldest for instrument_id, oldest in rows if oldest is not None}
+
+
+def read_closes(
+    connection: psycopg.Connection[Any],
+    instrument_ids: Sequence[int],
+    timeframe: Timeframe,
+    start: datetime,
+    end: datetime,
+) -> dict[int, dict[str, Any]]:
+    """Open times and closes of several instruments' candles that open in [start, end), ascending, as arrays."""
+    query = f"""
+        select instrument_id, array_agg(ts), array_agg(close) from (
+            select instrument_id, ts, close from {table_name(timeframe)}
+            where instrument_id = any(%(ids)s) and ts >= %(start)s and ts < %(end)s order by instrument_id, ts
+        ) in_order group by instrument_id
+    """
+    arguments = {"ids": list(instrument_ids), "start": start, "end": end}
+    with connection.cursor() as cursor:
+        return dict(read_groups(cursor, query, arguments, {name: _CANDLE_TYPES[name] for name in ("ts", "close")}))
 
 
 def latest_bars(
