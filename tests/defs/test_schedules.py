@@ -11,6 +11,7 @@ from trading_pipelines.defs.market_data.schedules import (
     candles_schedule,
     day_close_schedule,
     market_data_schedule,
+    recheck_schedule,
 )
 from trading_pipelines.defs.operations.schedules import maintenance_schedule
 from trading_pipelines.defs.signals.schedules import signal_expiry_schedule
@@ -42,10 +43,15 @@ def test_update_asks_for_the_day_of_the_newest_closed_bar(
     assert request.partition_key == partition
 
 
-@pytest.mark.parametrize("schedule", [candles_schedule, day_close_schedule])
+@pytest.mark.parametrize("schedule", [candles_schedule, day_close_schedule, recheck_schedule])
 def test_repairs_ask_for_the_day_before(stored_instance: dg.DagsterInstance, schedule: dg.ScheduleDefinition) -> None:
     ((request,), _) = tick(schedule, stored_instance, datetime(2026, 3, 1, 0, 22, tzinfo=UTC))
     assert request.partition_key == "2026-02-28"
+
+
+def test_day_before_is_asked_for_again_once_a_day(stored_instance: dg.DagsterInstance) -> None:
+    ((request,), _) = tick(recheck_schedule, stored_instance, datetime(2026, 3, 1, 1, 52, tzinfo=UTC))
+    assert request.run_config["ops"] == {"ingest": {"config": {"refetch": True}}}
 
 
 @pytest.mark.parametrize("schedule", [maintenance_schedule, signal_expiry_schedule])

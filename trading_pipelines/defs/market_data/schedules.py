@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import dagster as dg
 
-from trading_pipelines.defs.market_data.assets import BASE
+from trading_pipelines.defs.market_data.assets import BASE, IngestConfig
 from trading_pipelines.defs.market_data.jobs import candles_job, market_data_job
 from trading_pipelines.defs.work import is_under_way
 
@@ -44,6 +44,19 @@ def candles_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | d
 def day_close_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     """Complete the day that has ended, in case its last update was missed."""
     return dg.RunRequest(partition_key=_day(context.scheduled_execution_time - timedelta(days=1)))
+
+
+@dg.schedule(
+    job=candles_job,
+    description="The day before, asked for again: an exchange may have corrected its candles.",
+    cron_schedule="52 1 * * *",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
+def recheck_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    """Fetch the day before once more; what has changed overwrites, and gaps that remain are the exchange's own."""
+    day = _day(context.scheduled_execution_time - timedelta(days=1))
+    again = dg.RunConfig(ops={"ingest": IngestConfig(refetch=True)})
+    return dg.RunRequest(partition_key=day, run_config=again)
 
 
 def _request(context: dg.ScheduleEvaluationContext, job_name: str, moment: datetime) -> dg.RunRequest | dg.SkipReason:
