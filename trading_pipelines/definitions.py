@@ -34,6 +34,7 @@ from trading_pipelines.defs.market_data.schedules import (
     candles_schedule,
     day_close_schedule,
     market_data_schedule,
+    recheck_schedule,
 )
 from trading_pipelines.defs.models import assets as model_assets
 from trading_pipelines.defs.models import checks as model_checks
@@ -130,6 +131,7 @@ defs = dg.Definitions(
         derivative_data.derivatives_schedule,
         candles_schedule,
         day_close_schedule,
+        recheck_schedule,
         analysis_schedule,
         screener_schedule,
         texts_schedule,

@@ -193,6 +193,7 @@ def test_everything_that_the_platform_needs_runs_without_being_switched_on() -> 
         "universe_candles_schedule": "9,34 0 * * *",
         "derivatives_schedule": "6 * * * *",
         "day_close_schedule": "18 0 * * *",
+        "recheck_schedule": "52 1 * * *",
         "analysis_schedule": "1-59/15 * * * *",
         "screener_schedule": "24,39,54 * * * *",
         "texts_schedule": "9-59/15 * * * *",
