@@ -174,6 +174,25 @@ class OrchestrationSettings(BaseModel):
     """Stored rows of each kind that the nightly leak check computes again."""
 
 
+class RepairSettings(BaseModel):
+    """Gaps in the fetched candles."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    second_source: str | None = Field(default=None, pattern="^[a-z0-9_]+$")
+    """Exchange key whose candles stand in for missing ones, marked as such; empty leaves the gap open."""
+    max_difference: float = Field(default=0.005, gt=0, lt=1)
+    """Candles of the second exchange are refused if its closes beside the gap differ by more than this share."""
+    times: int = Field(default=3, ge=1)
+    """How often the exchange must have been asked again before a candle is known to be absent."""
+    hours: float = Field(default=24.0, ge=0)
+    """Age of a gap before which that is not believed; exchanges deliver late."""
+    pause_minutes: float = Field(default=60.0, ge=0)
+    """Pause between two questions about the same gap."""
+    most: int = Field(default=200, ge=1)
+    """Gaps that one repair asks about."""
+
+
 class BacktestSettings(BaseModel):
     """Backtests and parameter searches."""
 
@@ -253,7 +272,7 @@ class RedditSettings(OutsideSource):
     client_secret: SecretStr | None = None
     user_agent: str = Field(default="trading-pipelines by an unnamed user", min_length=7, max_length=200)
     subreddits: tuple[str, ...] = ("cryptocurrency", "bitcoin")
-    posts: int = Field(default=100, ge=1, le=1000)
+    posts: int = Field(default=100, ge=1, le=100)
     """Newest posts of each subreddit that are read."""
 
 
@@ -451,6 +470,7 @@ class Settings(BaseSettings):
     scoring: ScoringSpec = ScoringSpec()
     """Weights of the composite score's factors, and the limits around them."""
     simulation: SimulatedMarketSpec = SimulatedMarketSpec()
+    repair: RepairSettings = RepairSettings()
     universe: UniverseRules = UniverseRules()
     """Which pairs of the exchange are worth a look; independent of what is traded."""
     session: SessionSettings = SessionSettings()

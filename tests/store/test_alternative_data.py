@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from trading_pipelines.adapters.alternative.base import Delivery, NotConfiguredError, Refused
-from trading_pipelines.adapters.alternative.factory import datasets, open_dataset
+from trading_pipelines.adapters.alternative.factory import open_dataset
+from trading_pipelines.adapters.alternative.simulated.indices import DATASETS as INDICES
+from trading_pipelines.adapters.alternative.simulated.texts import DATASETS as TEXTS
 from trading_pipelines.adapters.sources.base import SourceError
 from trading_pipelines.application.alternative_data import collect, collect_newest
 from trading_pipelines.domain.alternative.series import MARKET, Observation
@@ -126,7 +128,7 @@ def test_hostile_payload_of_a_refused_item_is_stored_cut_and_without_what_the_da
     assert kept.fetchone() == (2_000, 2_000, "<script>\N{REPLACEMENT CHARACTER}")
 
 
-@pytest.mark.parametrize("dataset", datasets())
+@pytest.mark.parametrize("dataset", [*INDICES, *TEXTS])
 def test_simulated_source_fills_the_database_in_any_number_of_steps_alike(connection: Connection, dataset: str) -> None:
     (source,) = open_dataset(load_settings(symbols=("BTCUSDT", "ETHUSDT")), dataset)
     start, middle = NOON - timedelta(days=3), NOON - timedelta(hours=20)

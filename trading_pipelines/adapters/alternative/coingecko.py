@@ -52,18 +52,16 @@ class CoinGeckoSource:
             ids.update(_ids(content, self._coins))
             return delivery
 
-        return gather(
+        pages = gather(
             [
                 ("/global", lambda: self._global(*self._ask("/global"))),
                 ("/search/trending", lambda: self._trending(*self._ask("/search/trending"))),
                 ("/coins/markets", markets),
-                ("/coins", lambda: self._communities(ids)),
             ]
         )
-
-    def _communities(self, ids: Mapping[str, str]) -> Delivery[Any]:
         chosen = sorted(ids)[: self._community_coins]
-        return gather([(coin, partial(self._community, coin, ids[coin])) for coin in chosen])
+        votes = [(coin, partial(self._community, coin, ids[coin])) for coin in chosen]
+        return gather([("pages", lambda: pages), *votes])
 
     def _ask(self, path: str, params: Mapping[str, str] | None = None) -> tuple[HttpAnswer, Any]:
         answer = self._client.get_bytes(path, params, self._headers)

@@ -7,7 +7,7 @@ as every other call.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from trading_pipelines.adapters.alternative.base import Delivery, NotConfiguredError
-from trading_pipelines.adapters.alternative.reading import UnfitItemError, gather, sift
+from trading_pipelines.adapters.alternative.reading import field, gather, sift
 from trading_pipelines.adapters.http import HttpPolicy, bounded_session
 from trading_pipelines.adapters.sources.base import SourceError
 from trading_pipelines.adapters.sources.limiter import SharedLimiter
@@ -74,27 +74,28 @@ class RedditSource:
 
         self._limiter.wait()
         try:
-            found: Iterable[Any] = list(reddit.subreddit(subreddit).new(limit=self._settings.posts))
+            params = {"limit": str(self._settings.posts), "raw_json": "1"}
+            listing = reddit.request(method="GET", path=f"r/{subreddit}/new", params=params)
         except (PRAWException, PrawcoreException) as error:
             raise SourceError(f"reddit does not give r/{subreddit}: {type(error).__name__}") from error
-        return sift(found, partial(self._item, fetched_at=datetime.now(UTC)), lambda post: vars(post)["id"])
+        # Not praw's own posts: one of them that is not as it expects would cost the whole listing.
+        children = listing.get("data", {}).get("children") if isinstance(listing, Mapping) else None
+        if not isinstance(children, list):
+            raise SourceError(f"reddit answers for r/{subreddit} without posts")
+        return sift(children, partial(self._item, fetched_at=datetime.now(UTC)), lambda post: post["data"]["id"])
 
     def _item(self, post: Any, fetched_at: datetime) -> TextItem:
-        """Read what the listing holds; praw would fetch a missing field with another request."""
-        known = {name: value for name, value in vars(post).items() if not name.startswith("_")}
-        missing = [name for name in ("id", "title", "created_utc") if known.get(name) is None]
-        if missing:
-            raise UnfitItemError(f"lacks {', '.join(missing)}")
+        known = field(post, "data")
         author, permalink = known.get("author"), known.get("permalink")
         return text_item(
             self.name,
-            str(known["id"]),
+            str(field(known, "id")),
             TextKind.POST,
-            str(known["title"]),
+            str(field(known, "title")),
             str(known.get("selftext") or ""),
             f"{_WEB}{permalink}" if permalink else None,
             str(author) if author else None,
-            _time(known["created_utc"]),
+            _time(field(known, "created_utc")),
             fetched_at,
             self._limits,
         )

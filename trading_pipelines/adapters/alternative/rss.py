@@ -72,9 +72,10 @@ def _body(entry: Mapping[str, Any]) -> str:
     return str(entry.get("summary") or contents[0].get("value") or "")
 
 
-def _published(entry: Mapping[str, Any]) -> datetime | None:
+def _published(entry: dict[str, Any]) -> datetime | None:
     """The stated time, which feedparser gives in UTC; None where it cannot be read."""
-    stated = entry.get("published_parsed") or entry.get("updated_parsed")
+    # `dict.get`, for feedparser's own warns of a name that it would look up instead.
+    stated = dict.get(entry, "published_parsed") or dict.get(entry, "updated_parsed")
     try:
         return datetime.fromtimestamp(calendar.timegm(stated), UTC) if stated else None
     except (ValueError, OverflowError):
