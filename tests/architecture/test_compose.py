@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 ONE_SHOT = {"migrate", "fill"}
-SERVICES = {"database", "migrate", "fill", "code", "webserver", "daemon", "streamlit", "trader"}
+SERVICES = {"database", "migrate", "fill", "code", "webserver", "daemon", "streamlit", "trader", "collector"}
 
 
 @pytest.fixture(scope="module")
