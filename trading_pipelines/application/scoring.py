@@ -48,6 +48,8 @@ SIMULATED_EXCHANGE = "simulated"
 _CHARTS = Needs(warm_up=WARM_UP, higher=HIGHER_WARM_UP)
 _CHUNK_ROWS = 200_000
 """Scores that are computed and held in memory at once."""
+_LAG = timedelta(days=2)
+"""From the time that a value speaks of until it is known, at most; what takes longer is not seen by its norm."""
 _INPUT = {each.name: each for each in INPUTS}
 
 
@@ -258,15 +260,15 @@ class _Loaded:
         ids = [row.instrument_id for row in stored.values()]
         first_close = start + timeframe.delta
         coins = sorted({coin_of(row.instrument.base) for row in stored.values()})
-        # A value of the norm may have become known before the span that the norm covers; a day is ample.
-        since = {e.name: first_close - e.max_age - 2 * e.history - timedelta(days=1) for e in OBSERVED}
+        # A value that is young enough may speak of a time that lies back by as much as its publication took.
+        since = {e.name: first_close - e.max_age - e.history - _LAG for e in OBSERVED}
         found = observations.read_series(
             connection, since, [*coins, MARKET], last_close, simulated=exchange == SIMULATED_EXCHANGE
         )
         paid = _INPUT["funding"]
         rates = funding.read_many(connection, ids, first_close - paid.max_age - paid.history, last_close)
         hours = (MOMENTUM_CANDLES + 2) * Timeframe.H1.delta
-        closes = candles.read_many(
+        closes = candles.read_closes(
             connection,
             ids,
             Timeframe.H1,
@@ -276,14 +278,15 @@ class _Loaded:
         return cls(
             {(name, coin): _observed(_INPUT[name], v, "value") for (name, coin), v in found.items()},
             {i: _observed(paid, v, "rate") for i, v in rates.items()},
-            {i: _momentum(columns) for i, columns in closes.items()},
+            {i: _momentum(closes[i]) for i in ids if i in closes},
         )
 
     def known(self, row: StoredInstrument, charts: Known) -> dict[str, Known]:
         """What was known of one instrument, by input; what nothing was known of is left out."""
         coin = coin_of(row.instrument.base)
         own = {"technical": charts, "funding": self.funding[row.instrument_id]}
-        own["momentum"] = self.momentum[row.instrument_id]
+        if row.instrument_id in self.momentum:
+            own["momentum"] = self.momentum[row.instrument_id]
         for each in OBSERVED:
             found = self.by_coin.get((each.name, MARKET if each.scope is Scope.MARKET else coin))
             if found is not None:

@@ -176,41 +176,6 @@ def read_arrays(
     return {name: _decoded(_elements(values[name], kind), kind) for name, kind in types.items()}
 
 
-def read_groups(
-    cursor: psycopg.Cursor[Any],
-    query: str,
-    params: Sequence[Any] | Mapping[str, Any] | None,
-    types: Types,
-) -> list[tuple[int, dict[str, Array]]]:
-    """Read a query whose rows are an integer key and arrays, such as those of `array_agg`; no value is null.
-
-    A row of many values comes as one message, where `read_columns` has one for each of them.
-
-    Parameters
-    ----------
-    types : mapping
-        Name of each array column in the order of the query, with the type of its elements, eight bytes wide.
-    """
-    buffer = bytearray()
-    with cursor.copy(f"copy (\n{query}\n) to stdout (format binary)".encode(), params) as copy:
-        for block in copy:
-            buffer += block
-    found = list[tuple[int, dict[str, Array]]]()
-    at = len(_HEADER)
-    while buffer[at : at + 2] != _TRAILER:
-        key = int.from_bytes(buffer[at + 6 : at + 10], "big", signed=True)
-        at += 10
-        arrays = dict[str, Array]()
-        for name, kind in types.items():
-            length, size = (int.from_bytes(buffer[n : n + 4], "big") for n in (at, at + 16))
-            layout = np.dtype([("size", ">i4"), ("value", _layout(kind, 0))])
-            records = np.frombuffer(buffer, dtype=layout, count=size, offset=at + 24)
-            arrays[name] = _decoded(records["value"], kind)
-            at += 4 + length
-        found.append((key, arrays))
-    return found
-
-
 def to_timestamps(ticks: npt.NDArray[np.int64]) -> npt.NDArray[np.datetime64]:
     """PostgreSQL's timestamps, in microseconds since 2000, as ``datetime64[us]``; both infinities become NaT."""
     timestamps = _EPOCH + ticks.astype("timedelta64[us]")

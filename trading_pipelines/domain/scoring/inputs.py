@@ -224,7 +224,7 @@ def _series(name: str, factor: str, scope: Scope, mapping: Mapping, norm: timede
     return Input(name, factor, scope, series.meaning, series.max_age, norm, mapping=mapping)
 
 
-_ONE_DAY, _HOURLY_NORM, _DAILY_NORM = timedelta(days=1), timedelta(days=14), timedelta(days=60)
+_ONE_DAY, _HOURLY_NORM, _DAILY_NORM = timedelta(days=1), timedelta(days=7), timedelta(days=60)
 INPUTS: Sequence[Input] = (
     Input(
         "technical",

@@ -17,7 +17,7 @@ from psycopg.types.range import Range
 from trading_pipelines.domain.market.candles import CANDLE_COLUMNS
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.store.connection import read_frame
-from trading_pipelines.store.copy import PgType, UpsertCount, read_arrays, read_columns, read_groups, upsert
+from trading_pipelines.store.copy import PgType, UpsertCount, read_arrays, read_columns, upsert
 
 _CANDLE_TYPES = {"ts": PgType.TIMESTAMPTZ, **dict.fromkeys(CANDLE_COLUMNS[1:], PgType.FLOAT8)}
 _TYPES = {"instrument_id": PgType.INT4, **_CANDLE_TYPES, "available_at": PgType.TIMESTAMPTZ}
@@ -159,6 +159,43 @@ def read_candles(
     return pd.DataFrame({**columns, "ts": pd.DatetimeIndex(columns["ts"], tz="UTC")}, copy=False)
 
 
+def read_filled(
+    connection: psycopg.Connection[Any],
+    instrument_id: int,
+    timeframe: Timeframe,
+    start: datetime,
+    end: datetime,
+) -> pd.DataFrame:
+    """The same without a hole between the first and the last candle, and what each row is.
+
+    Nothing of it is stored; who asks for made-up rows sees which ones they are.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A candle's columns, `filled` (the row stands for a missing candle: the price before it, without volume) and
+        `exchange` (whose candle it is where another exchange's stands in, else empty).
+    """
+    candles = read_candles(connection, instrument_id, timeframe, start, end).set_index("ts")
+    rows = connection.execute(
+        "select ts, exchange from ohlcv_substitutes "
+        "where instrument_id = %s and timeframe = %s and ts >= %s and ts < %s",
+        (instrument_id, timeframe.value, start, end),
+    ).fetchall()
+    whole = candles
+    if len(candles) > 1:
+        grid = pd.date_range(candles.index[0], candles.index[-1], freq=timeframe.delta, name="ts").as_unit("us")
+        whole = candles.reindex(grid)
+    filled = whole["close"].isna()
+    close = whole["close"].ffill()
+    whole = whole.assign(**{name: whole[name].fillna(close) for name in CANDLE_COLUMNS[1:5]})
+    whole = whole.assign(volume=whole["volume"].fillna(0.0), filled=filled, exchange="")
+    for ts, exchange in rows:
+        if ts in whole.index:
+            whole.loc[ts, "exchange"] = exchange
+    return whole.reset_index()
+
+
 def _parts(
     connection: psycopg.Connection[Any], instrument_id: int, timeframe: Timeframe, start: datetime, end: datetime
 ) -> list[Span]:
@@ -253,14 +290,19 @@ def read_closes(
 ) -> dict[int, dict[str, Any]]:
     """Open times and closes of several instruments' candles that open in [start, end), ascending, as arrays."""
     query = f"""
-        select instrument_id, array_agg(ts), array_agg(close) from (
-            select instrument_id, ts, close from {table_name(timeframe)}
-            where instrument_id = any(%(ids)s) and ts >= %(start)s and ts < %(end)s order by instrument_id, ts
-        ) in_order group by instrument_id
+        select instrument_id, ts, close from {table_name(timeframe)}
+        where instrument_id = any(%(ids)s) and ts >= %(start)s and ts < %(end)s order by instrument_id, ts
     """
     arguments = {"ids": list(instrument_ids), "start": start, "end": end}
+    types = {"instrument_id": PgType.INT4, "ts": PgType.TIMESTAMPTZ, "close": PgType.FLOAT8}
     with connection.cursor() as cursor:
-        return dict(read_groups(cursor, query, arguments, {name: _CANDLE_TYPES[name] for name in ("ts", "close")}))
+        columns = read_arrays(cursor, query, arguments, types)
+    owner = columns.pop("instrument_id")
+    found: dict[int, dict[str, Any]] = {}
+    for instrument_id in instrument_ids:
+        first, last = np.searchsorted(owner, [instrument_id, instrument_id + 1])
+        found[instrument_id] = {name: values[first:last] for name, values in columns.items()}
+    return found
 
 
 def latest_bars(

@@ -12,11 +12,10 @@ from psycopg import sql
 
 from trading_pipelines.domain.alternative.series import SIMULATED, Observation
 from trading_pipelines.store.connection import read_frame
-from trading_pipelines.store.copy import Array, PgType, read_columns
+from trading_pipelines.store.copy import Array, PgType, read_arrays
 
 _SERIES_TYPES = {
-    "series": PgType.INT4,
-    "coin": PgType.INT4,
+    "owner": PgType.INT4,
     "ts": PgType.TIMESTAMPTZ,
     "available_at": PgType.TIMESTAMPTZ,
     "value": PgType.FLOAT8,
@@ -87,6 +86,18 @@ def read_known(
     return read_frame(connection, statement, arguments)
 
 
+def read_spoken(
+    connection: psycopg.Connection[Any], series: Sequence[str], sources: Sequence[str], start: datetime, end: datetime
+) -> list[Observation]:
+    """Every version of the values that speak of [start, end) and were known by its end, in the order of time."""
+    rows = connection.execute(
+        "select series, coin, source, ts, available_at, value from observations where series = any(%s) "
+        "and source = any(%s) and ts >= %s and ts < %s and available_at <= %s order by ts, available_at, series, coin",
+        (list(series), list(sources), start, end, end),
+    ).fetchall()
+    return [Observation(*row) for row in rows]
+
+
 def read_series(
     connection: psycopg.Connection[Any],
     since: Mapping[str, datetime],
@@ -108,7 +119,8 @@ def read_series(
         By series and coin: ts, available_at, value, ascending in `available_at`; what has no rows is left out.
     """
     statement = sql.SQL("""
-        select wanted.n::int as series, owner.n::int as coin, known.ts, known.available_at, known.value
+        select ((wanted.n - 1) * cardinality(%(coins)s::text[]) + owner.n - 1)::int as owner,
+               known.ts, known.available_at, known.value
         from unnest(%(series)s::text[], %(since)s::timestamptz[]) with ordinality as wanted (name, since, n)
         cross join unnest(%(coins)s::text[]) with ordinality as owner (name, n)
         cross join lateral (
@@ -116,7 +128,7 @@ def read_series(
             where series = wanted.name and coin = owner.name and source {same} %(simulated)s
               and available_at >= wanted.since and available_at <= %(until)s
         ) known
-        order by 1, 2, known.available_at, known.ts
+        order by 1, known.available_at, known.ts
     """).format(same=sql.SQL("=" if simulated else "<>"))
     arguments = {
         "series": list(since),
@@ -126,9 +138,9 @@ def read_series(
         "simulated": SIMULATED,
     }
     with connection.cursor() as cursor:
-        found = read_columns(cursor, statement.as_string(connection), arguments, _SERIES_TYPES)
+        found = read_arrays(cursor, statement.as_string(connection), arguments, _SERIES_TYPES)
     owners = [(name, coin) for name in since for coin in coins]
-    owner = (found.pop("series") - 1).astype(np.int64) * len(coins) + found.pop("coin") - 1
+    owner = found.pop("owner")
     edges = np.flatnonzero(np.diff(owner, prepend=-1, append=len(owners)))
     return {owners[owner[a]]: {name: v[a:b] for name, v in found.items()} for a, b in pairwise(edges.tolist())}
 
