@@ -42,6 +42,10 @@ from trading_pipelines.defs.models.drift import drift_job, drift_schedule
 from trading_pipelines.defs.models.jobs import training_help_job, training_job
 from trading_pipelines.defs.models.schedules import training_schedule
 from trading_pipelines.defs.models.sensors import retrain_on_drift
+from trading_pipelines.defs.onchain import assets as onchain_assets
+from trading_pipelines.defs.onchain import checks as onchain_checks
+from trading_pipelines.defs.onchain.jobs import flows_job, whale_alerts_job
+from trading_pipelines.defs.onchain.schedules import flows_schedule, whale_alerts_schedule
 from trading_pipelines.defs.operations.jobs import kill_drill_job, maintenance_job
 from trading_pipelines.defs.operations.orphans import orphaned_run_sensor
 from trading_pipelines.defs.operations.schedules import kill_drill_schedule, maintenance_schedule
@@ -49,6 +53,10 @@ from trading_pipelines.defs.operations.sensors import record_run_failure
 from trading_pipelines.defs.portfolio import checks as portfolio_checks
 from trading_pipelines.defs.portfolio import parity
 from trading_pipelines.defs.portfolio.assets import EQUITY
+from trading_pipelines.defs.prediction_markets import assets as prediction_market_assets
+from trading_pipelines.defs.prediction_markets import checks as prediction_market_checks
+from trading_pipelines.defs.prediction_markets.jobs import prediction_markets_job
+from trading_pipelines.defs.prediction_markets.schedules import prediction_markets_schedule
 from trading_pipelines.defs.research import assets as research_assets
 from trading_pipelines.defs.research import checks as research_checks
 from trading_pipelines.defs.research.jobs import backtest_job, search_job
@@ -74,6 +82,7 @@ defs = dg.Definitions(
         *dg.load_assets_from_modules(
             [derivative_data, universe_data, research_assets, scoring_assets, alternative_assets, sentiment_assets]
         ),
+        *dg.load_assets_from_modules([onchain_assets, prediction_market_assets]),
         EQUITY,
         parity.parity_reports,
     ],
@@ -93,6 +102,8 @@ defs = dg.Definitions(
             portfolio_checks,
             research_checks,
             alternative_checks,
+            onchain_checks,
+            prediction_market_checks,
             parity,
         ]
     ),
@@ -107,6 +118,9 @@ defs = dg.Definitions(
         texts_job,
         sentiment_job,
         figures_job,
+        whale_alerts_job,
+        flows_job,
+        prediction_markets_job,
         training_job,
         backtest_job,
         search_job,
@@ -136,6 +150,9 @@ defs = dg.Definitions(
         screener_schedule,
         texts_schedule,
         figures_schedule,
+        whale_alerts_schedule,
+        flows_schedule,
+        prediction_markets_schedule,
         sentiment_schedule,
         training_schedule,
         drift_schedule,

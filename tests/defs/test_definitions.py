@@ -55,9 +55,18 @@ OUTSIDE = {
     "posts",
 }
 """What comes from elsewhere than the market; several of these share a table."""
+CHAINS_AND_ODDS = {
+    "whale_transactions",
+    "exchange_flows",
+    "flow_metrics",
+    "prediction_markets",
+    "prediction_odds",
+    "implied_distributions",
+}
+"""What moves on chains, what prediction markets expect, and what follows from both."""
 READ = {"text_mentions", "text_scores", "sentiment"}
 """What is read out of texts, which do not descend from candles either."""
-DAILY = {
+DAILY = CHAINS_AND_ODDS | {
     "fear_greed",
     "social_metrics",
     "derivatives_sentiment",
@@ -94,6 +103,11 @@ BLOCKING = {
     ("technical_signals", "levels_in_order"),
     ("text_scores", "known_after_the_text"),
     ("sentiment", "no_lookahead"),
+    ("whale_transactions", "known_after_it_happened"),
+    ("exchange_flows", "known_after_it_happened"),
+    ("flow_metrics", "no_lookahead"),
+    ("prediction_odds", "known_after_it_happened"),
+    ("implied_distributions", "no_lookahead"),
     ("anomalies", "known_at_close"),
     ("screener_rankings", "ranks_complete"),
     ("composite_scores", "contributions_add_up"),
@@ -116,10 +130,10 @@ def asset(name: str) -> dg.AssetSpec:
 
 
 def test_all_assets_exist() -> None:
-    assert {key.to_user_string() for key in graph.get_all_asset_keys()} == ASSETS | OUTSIDE
+    assert {key.to_user_string() for key in graph.get_all_asset_keys()} == ASSETS | OUTSIDE | CHAINS_AND_ODDS
 
 
-@pytest.mark.parametrize("name", sorted(ASSETS | OUTSIDE))
+@pytest.mark.parametrize("name", sorted(ASSETS | OUTSIDE | CHAINS_AND_ODDS))
 def test_asset_has_group_owner_kinds_description_and_columns(name: str) -> None:
     spec = asset(name)
     groups = {
@@ -138,7 +152,7 @@ def test_asset_has_group_owner_kinds_description_and_columns(name: str) -> None:
     assert "postgres" in spec.kinds
     assert spec.description
     assert spec.metadata["dagster/column_schema"].columns
-    assert spec.metadata["dagster/table_name"] == f"public.{name}" or name in OUTSIDE
+    assert spec.metadata["dagster/table_name"] == f"public.{name}" or name in OUTSIDE | CHAINS_AND_ODDS
 
 
 @pytest.mark.parametrize(
@@ -199,6 +213,9 @@ def test_everything_that_the_platform_needs_runs_without_being_switched_on() -> 
         "texts_schedule": "9-59/15 * * * *",
         "figures_schedule": "6 * * * *",
         "sentiment_schedule": "12-59/15 * * * *",
+        "whale_alerts_schedule": "*/5 * * * *",
+        "flows_schedule": "13 * * * *",
+        "prediction_markets_schedule": "2 * * * *",
         "signal_emission_schedule": "2-59/5 * * * *",
         "signal_expiry_schedule": "*/5 * * * *",
         "signal_execution_schedule": "3-59/5 * * * *",
@@ -220,7 +237,8 @@ def test_only_fetching_waits_for_pools() -> None:
         for node in (graph.get(key) for key in graph.get_all_asset_keys())
         if node.is_materializable
     }
-    assert pools == {None, "exchange_simulated", *(f"source_{name}" for name in OUTSIDE)}
+    asked = OUTSIDE | {"whale_transactions", "exchange_flows", "prediction_odds"}
+    assert pools == {None, "exchange_simulated", *(f"source_{name}" for name in asked)}
     assert graph.get(dg.AssetKey("ohlcv_5m")).assets_def.op.pool == "exchange_simulated"
 
 

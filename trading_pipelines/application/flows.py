@@ -4,6 +4,7 @@ Belongs here: loading transactions, calling the domain and storing what it says.
 (`application.alternative_data`) and the formulas (`domain.onchain.flows`).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -120,6 +121,27 @@ def compute_flows(
         found += stablecoin_inflow(known, sources.transactions, first_hour, hours)
     found += whale_scores(known, coins, sources.transactions, first_day, Timeframe.D1.floor(end), spec)
     return [observation for observation in found if observation.available_at <= end]
+
+
+def unfounded_flows(connection: Connection, settings: Settings, start: datetime, end: datetime) -> list[str]:
+    """Stored values of [start, end) that do not follow from the rows that were known when they are said to be."""
+    begin = Timeframe.D1.floor(start)
+    sources = chosen_sources(settings)
+    coins = traded_coins(connection, settings.exchange)
+    spec = settings.alternative.flows.whale_score
+    computed = compute_flows(connection, settings.exchange, sources, coins, begin, end, spec)
+    expected = {(o.series, o.coin, o.source, o.ts, o.available_at): o.value for o in computed}
+    names = sorted({sources.transactions, *sources.flows.values()})
+    stored = observations.read_spoken(connection, SERIES, names, begin, end)
+    return [
+        f"{o.series} {o.coin} of {o.ts:%Y-%m-%d %H:%M} known {o.available_at:%Y-%m-%d %H:%M}"
+        for o in stored
+        if not _agree(o.value, expected.get((o.series, o.coin, o.source, o.ts, o.available_at)))
+    ]
+
+
+def _agree(stored: float, expected: float | None) -> bool:
+    return expected is not None and math.isclose(stored, expected, rel_tol=1e-9, abs_tol=1e-6)
 
 
 def raise_whale_alerts(connection: Connection, now: datetime, thresholds: FlowThresholds, *, simulated: bool) -> int:

@@ -9,13 +9,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import psycopg
 
 from trading_pipelines.adapters.alternative.base import Delivery
-from trading_pipelines.domain.alternative.series import Observation, coin_of
+from trading_pipelines.domain.alternative.series import SIMULATED, Observation, coin_of
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.prediction_markets.ladder import Implied, Rung, bias, imply
 from trading_pipelines.domain.prediction_markets.markets import (
@@ -78,6 +78,7 @@ class OddsReport:
     biases: int
 
 
+@runtime_checkable
 class LooksUp(Protocol):
     """A source that can be asked about single markets."""
 
@@ -124,6 +125,34 @@ def imply_distributions(
     leans = observations.add(connection, list(compute_biases(ladders, policy)))
     connection.commit()
     return OddsReport(new, leans)
+
+
+def unfounded_ladders(connection: Connection, settings: Settings, start: datetime, end: datetime) -> list[str]:
+    """Stored distributions of [start, end] that do not follow from the odds that were known at their time."""
+    made = compute_ladders(
+        connection,
+        settings.exchange,
+        Timeframe(settings.signal_timeframe),
+        start,
+        end,
+        settings.alternative.polymarket.policy,
+        simulated=settings.exchange == SIMULATED_EXCHANGE,
+    )
+    expected = {(m.source, m.coin, m.expires_at, m.implied.method.value, m.ts): m.implied for m in made}
+    names = [SIMULATED if settings.exchange == SIMULATED_EXCHANGE else "polymarket"]
+    return [
+        f"{row['coin']} {row['expires_at']:%Y-%m-%d} {row['method']} as of {row['ts']:%Y-%m-%d %H:%M}"
+        for row in odds.read_implied(connection, names, start, end)
+        if not _follows(row, expected.get((row["source"], row["coin"], row["expires_at"], row["method"], row["ts"])))
+    ]
+
+
+def _follows(row: dict[str, Any], implied: Implied | None) -> bool:
+    return (
+        implied is not None
+        and tuple(row["strikes"]) == implied.strikes
+        and bool(np.allclose(row["survival"], implied.survival, atol=1e-9))
+    )
 
 
 def compute_ladders(

@@ -30,7 +30,9 @@ NAME = "polymarket"
 PAGE = 100
 _HOUR = timedelta(hours=1)
 _LIVE = timedelta(hours=2)
-"""How far back odds need no history: the listing has those of now."""
+"""How far back the listing counts as that of the time that is asked for."""
+_GAP = timedelta(days=2)
+"""A span that is longer was not looked at while it passed, and is filled from histories."""
 _LONGEST_HISTORY = timedelta(days=14)
 """What one request for a history may span at an hour's resolution."""
 _LOOK_UP = 20
@@ -73,7 +75,7 @@ class Polymarket:
         seen: dict[str, _Seen] = {one.market.market_id: one for one in listed.items}
         items: list[PredictionMarket | MarketOdds] = [one.market for one in seen.values()]
         refused = list(listed.refused)
-        if until - since > _LIVE or not is_live:
+        if until - since > _GAP or not is_live:
             for delivery in self._histories(list(seen.values()), since, min(until, now - _HOUR)):
                 items.extend(delivery.items)
                 refused.extend(delivery.refused)

@@ -34,7 +34,7 @@ WIDTHS = {"BTC": 1.0, "ETH": 1.4, "SOL": 1.8}
 _PER_HOUR = 60 // GRID.minutes
 _WEEK_BARS = 7 * 24 * _PER_HOUR
 _WEEKLY_LIFE, _MONTHLY_LIFE = 10 * DAY, 30 * DAY
-_MEMORY = 30 * DAY
+_MEMORY = 14 * DAY
 _WEEKLY_HOUR = 16 * HOUR
 _WEEKLY_RUNGS = (-0.16, -0.11, -0.07, -0.03, 0.0, 0.03, 0.07, 0.11, 0.16)
 _MONTHLY_RUNGS = (-0.25, -0.15, -0.08, 0.08, 0.15, 0.25)
@@ -79,7 +79,7 @@ class SimulatedOdds:
     def known(self, since: datetime, until: datetime) -> tuple[list[PredictionMarket], list[MarketOdds]]:
         """The markets as they stand at the last full hour of (since, until], and their odds at each of these hours.
 
-        What is older than a month before `until` is not told any more.
+        What is older than two weeks before `until` is not told any more.
         """
         first, last = (max(since, until - _MEMORY) - EPOCH) // HOUR + 1, (until - EPOCH) // HOUR
         markets: list[PredictionMarket] = []

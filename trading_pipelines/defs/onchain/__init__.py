@@ -1,0 +1,1 @@
+"""Large transactions and flows of exchanges as assets."""

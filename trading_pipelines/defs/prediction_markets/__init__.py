@@ -1,0 +1,1 @@
+"""Prediction markets, their odds and implied distributions as assets."""

@@ -1,0 +1,59 @@
+"""What must be true of odds and of what was implied by them.
+
+Belongs here: checks of stored rows against what was known. Does not belong here: checks of single items, which are
+made when they are read (`adapters.alternative.polymarket`).
+"""
+
+from typing import LiteralString
+
+import dagster as dg
+
+from trading_pipelines.defs.onchain.checks import sources_answer
+from trading_pipelines.defs.prediction_markets.assets import IMPLIED, ODDS
+from trading_pipelines.defs.scope import run_window
+from trading_pipelines.defs.tables import broken_rows
+from trading_pipelines.resources.platform import ClockResource, DatabaseResource
+from trading_pipelines.settings import settings
+
+_ODDS: LiteralString = """
+select source, market_id, ts, available_at from prediction_odds
+where ts >= %(start)s and ts < %(end)s and (available_at < ts or available_at > %(now)s)
+"""
+_MOST_SHOWN = 5
+
+
+@dg.asset_check(
+    asset=ODDS.key,
+    name="known_after_it_happened",
+    blocking=True,
+    description="No odds were known before their time, and none are known from the future.",
+)
+def odds_known_in_time(
+    context: dg.AssetCheckExecutionContext, clock: ClockResource, database: DatabaseResource
+) -> dg.AssetCheckResult:
+    """Name the odds of the run's days that were known too early."""
+    now = clock.now()
+    window = run_window(context, now)
+    with database.connect() as connection:
+        return broken_rows(connection, _ODDS, {"start": window.start, "end": window.end, "now": now})
+
+
+@dg.asset_check(
+    asset=IMPLIED.key,
+    name="no_lookahead",
+    blocking=True,
+    description="Every stored distribution follows from the odds that were known at its time.",
+)
+def distributions_founded(
+    context: dg.AssetCheckExecutionContext, clock: ClockResource, database: DatabaseResource
+) -> dg.AssetCheckResult:
+    """Imply the distributions of the run's days again, each from what was known at its time."""
+    from trading_pipelines.application.odds import unfounded_ladders
+
+    window = run_window(context, clock.now())
+    with database.connect() as connection:
+        found = unfounded_ladders(connection, settings(), window.start, window.end)
+    return dg.AssetCheckResult(passed=not found, metadata={"broken": len(found), "examples": found[:_MOST_SHOWN]})
+
+
+odds_sources_answer = sources_answer(ODDS, "prediction_odds")
