@@ -398,13 +398,84 @@ def folds(measured: pd.DataFrame) -> go.Figure:
     return figure
 
 
-def importance(shares: dict[str, float], most: int = 12) -> go.Figure:
-    """The strongest features of a version by their share of the gain."""
-    names = list(shares)[:most][::-1]
+def sentiment(history: pd.DataFrame) -> go.Figure:
+    """Sentiment of a coin over time, all sources together above single ones, with the texts counted below."""
+    colours = formats.palette()
+    figure = make_subplots(rows=2, shared_xaxes=True, vertical_spacing=0.06, row_heights=[0.75, 0.25])
+    whole = history[history["source"].isin(["ALL", "simulated"])]
+    for source, own in history[~history.index.isin(whole.index)].groupby("source"):
+        figure.add_trace(
+            go.Scatter(
+                x=own["ts"],
+                y=own["score"],
+                name=html.escape(str(source)),
+                mode="lines",
+                opacity=0.6,
+                line={"width": 1},
+                hovertemplate="%{y:+.2f}",
+            ),
+            row=1,
+            col=1,
+        )
+    for column, name in (("low", "Unusually bad"), ("high", "Unusually good")):
+        figure.add_trace(
+            go.Scatter(
+                x=whole["ts"],
+                y=whole[column],
+                name=name,
+                mode="lines",
+                line={"width": 1, "dash": "dot", "color": colours.muted},
+                hovertemplate="%{y:+.2f}",
+                showlegend=False,
+            ),
+            row=1,
+            col=1,
+        )
+    figure.add_trace(
+        go.Scatter(
+            x=whole["ts"],
+            y=whole["score"],
+            name="Sentiment",
+            mode="lines",
+            line={"width": 2, "color": colours.gain},
+            hovertemplate="%{y:+.2f}",
+        ),
+        row=1,
+        col=1,
+    )
+    figure.add_trace(
+        go.Bar(
+            x=whole["ts"],
+            y=whole["mentions"],
+            name="Texts, 24 h",
+            marker={"color": colours.muted},
+            hovertemplate="%{y}",
+            showlegend=False,
+        ),
+        row=2,
+        col=1,
+    )
+    figure.add_hline(y=0, line={"width": 1, "color": colours.grid}, row=1, col=1)
+    figure.update_yaxes(row=1, col=1, range=[-1, 1], side="right", tickformat="+.1f")
+    figure.update_yaxes(row=2, col=1, side="right", nticks=3, rangemode="tozero")
+    figure.update_layout(
+        height=400,
+        margin={"l": 8, "r": 46, "t": 28, "b": 8},
+        hovermode="x unified",
+        bargap=0,
+        font={"size": _FONT},
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0, "font": {"size": _FONT}},
+    )
+    return figure
+
+
+def importance(shares: pd.DataFrame, measure: str, most: int = 12) -> go.Figure:
+    """The strongest features of a version by one of the columns `gain` and `shap`."""
+    strongest = shares.dropna(subset=[measure]).nlargest(most, measure).iloc[::-1]
     figure = go.Figure(
         go.Bar(
-            x=[shares[name] for name in names],
-            y=[formats.words(name) for name in names],
+            x=strongest[measure],
+            y=[formats.words(name) for name in strongest["feature"]],
             orientation="h",
             marker={"color": formats.palette().gain},
             hovertemplate="%{x:.1%}",

@@ -27,6 +27,7 @@ from trading_pipelines.store.read_models import (
     positions,
     reader,
     replay,
+    sentiment,
     sessions,
     signals,
     status,
@@ -109,6 +110,30 @@ def ranking(exchange: str, day: datetime, limit: int) -> pd.DataFrame:
 def list_anomalies(exchange: str, since: datetime, limit: int) -> pd.DataFrame:
     with _connection() as connection:
         return analysis.list_anomalies(connection, exchange, since, limit)
+
+
+@st.cache_data(ttl=CALM, show_spinner=False)
+def newest_sentiment(simulated: bool) -> pd.DataFrame:
+    with _connection() as connection:
+        return sentiment.newest_sentiment(connection, simulated=simulated)
+
+
+@st.cache_data(ttl=CALM, show_spinner=False, max_entries=50)
+def sentiment_history(coin: str, since: datetime, simulated: bool) -> pd.DataFrame:
+    with _connection() as connection:
+        return sentiment.sentiment_history(connection, coin, since, simulated=simulated)
+
+
+@st.cache_data(ttl=CALM, show_spinner=False, max_entries=50)
+def coin_texts(coin: str, since: datetime, limit: int, simulated: bool) -> pd.DataFrame:
+    with _connection() as connection:
+        return sentiment.coin_texts(connection, coin, since, limit, simulated=simulated)
+
+
+@st.cache_data(ttl=CALM, show_spinner=False)
+def sentiment_turns(limit: int, simulated: bool) -> pd.DataFrame:
+    with _connection() as connection:
+        return sentiment.sentiment_turns(connection, limit, simulated=simulated)
 
 
 @st.cache_data(ttl=LIVE, show_spinner=False)
@@ -262,9 +287,15 @@ def training_progress(exchange: str, limit: int) -> pd.DataFrame:
 
 
 @st.cache_data(ttl=SLOW, show_spinner=False, max_entries=50)
-def importance(model_id: str) -> dict[str, float]:
+def importance(model_id: str) -> pd.DataFrame:
     with _connection() as connection:
         return models.importance(connection, model_id)
+
+
+@st.cache_data(ttl=SLOW, show_spinner=False, max_entries=50)
+def explained_signals(model_id: str, limit: int) -> pd.DataFrame:
+    with _connection() as connection:
+        return models.explained_signals(connection, model_id, limit)
 
 
 @st.cache_data(ttl=SLOW, show_spinner=False, max_entries=20)

@@ -104,6 +104,14 @@ def test_repetition_is_stored_and_counted_once(connection: Connection) -> None:
     assert newest(connection, "BTC")[1] == 1  # type: ignore[index]  # asserted above
 
 
+def test_same_words_about_another_coin_are_no_repetition(connection: Connection) -> None:
+    sentence = "slides below its monthly average as miners sell into weak demand"
+    texts.add(connection, [text(f"Bitcoin {sentence}", 3), text(f"Ethereum {sentence}", 2)])
+
+    assert update(connection).repeated == 0
+    assert newest(connection, "ETH") is not None
+
+
 def test_text_that_says_nothing_is_put_aside_and_the_rest_goes_on(connection: Connection) -> None:
     texts.add(connection, [text("\u200b\u200b", name="empty"), text("Bitcoin rallies")])
 

@@ -341,10 +341,10 @@ def _read_portion(
 ) -> tuple[int, int]:
     first, last, simulated = texts[0].available_at, texts[-1].available_at, texts[0].source == SIMULATED
     known = text_scores.originals(connection, first - _REPEATED_WITHIN, last, simulated=simulated)
-    ids = [text_id for text_id, *_ in known]
-    times = [available_at for _, available_at, *_ in known]
-    bodies = [_joined(title, body) for _, _, title, body, _ in known]
-    marks = [mark for *_, mark in known]
+    originals = [
+        _Original(text_id, at, _joined(title, body), mark, frozenset(coins))
+        for text_id, at, title, body, mark, coins in known
+    ]
     repeated = refused = 0
     for text in texts:
         whole = _whole(text)
@@ -353,23 +353,38 @@ def _read_portion(
             text_scores.save_reading(connection, text.text_id, UNKNOWN, 0, None, ())
             refused += 1
             continue
-        mark = duplicates.fingerprint(whole)
-        oldest = next((n for n, t in enumerate(times) if t >= text.available_at - _REPEATED_WITHIN), len(times))
-        place = duplicates.find_repeated(whole, mark, bodies[oldest:], duplicates.as_array(marks[oldest:]))
-        original = None if place is None else ids[oldest + place]
-        if original is not None and original > text.text_id:  # stored before this one, though it came later
-            original = None
-        text_scores.save_reading(
-            connection, text.text_id, detect_language(whole), mark, original, _mentions(linker, whole)
+        mentions = _mentions(linker, whole)
+        read = _Original(
+            text.text_id, text.available_at, whole, duplicates.fingerprint(whole), frozenset(m.coin for m in mentions)
         )
+        original = _original_of(read, originals)
+        text_scores.save_reading(connection, text.text_id, detect_language(whole), read.mark, original, mentions)
         if original is None:
-            ids.append(text.text_id)
-            times.append(text.available_at)
-            bodies.append(whole)
-            marks.append(mark)
+            originals.append(read)
         else:
             repeated += 1
     return repeated, refused
+
+
+@dataclass(frozen=True)
+class _Original:
+    """A text that repeats no other, with what it is compared by."""
+
+    text_id: int
+    available_at: datetime
+    whole: str
+    mark: int
+    coins: frozenset[str]
+
+
+def _original_of(text: _Original, earlier: Sequence[_Original]) -> int | None:
+    """The first text of the last days that says the same of the same coins."""
+    since = text.available_at - _REPEATED_WITHIN
+    # One that was stored later, though it had come earlier, is no original: the database holds the order of storing.
+    within = [e for e in earlier if e.available_at >= since and e.coins == text.coins and e.text_id < text.text_id]
+    marks = duplicates.as_array([e.mark for e in within])
+    place = next(duplicates.find_repeated(text.whole, text.mark, [e.whole for e in within], marks), None)
+    return None if place is None else within[place].text_id
 
 
 def _mentions(linker: Linker, text: str) -> tuple[Mention, ...]:

@@ -67,8 +67,11 @@ def repeats(one: str, other: str) -> bool:
     return similarity(one, other) >= SAME_SHARE
 
 
-def find_repeated(text: str, mark: int, earlier: Sequence[str], marks: Fingerprints) -> int | None:
-    """Place of the first of the `earlier` texts that `text` repeats, None where it is new.
+def find_repeated(text: str, mark: int, earlier: Sequence[str], marks: Fingerprints) -> Iterator[int]:
+    """Places of the `earlier` texts that `text` repeats, in their order.
+
+    Headlines are made from patterns: what they speak of has to be compared by whoever knows it. "Bitcoin slides as
+    miners sell" and "Ether slides as miners sell" have most words in common and are two messages.
 
     Parameters
     ----------
@@ -78,9 +81,9 @@ def find_repeated(text: str, mark: int, earlier: Sequence[str], marks: Fingerpri
         Fingerprints of `earlier`, as `as_array` makes them.
     """
     if not earlier:
-        return None
+        return
     near: list[int] = np.flatnonzero(np.bitwise_count(marks ^ as_array([mark])[0]) <= CANDIDATE_BITS).tolist()
-    return next((place for place in near if repeats(text, earlier[place])), None)
+    yield from (place for place in near if repeats(text, earlier[place]))
 
 
 def as_array(marks: Sequence[int]) -> Fingerprints:

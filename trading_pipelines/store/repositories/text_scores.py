@@ -85,11 +85,18 @@ def unread(connection: psycopg.Connection[Any], limit: int) -> list[StoredText]:
 
 def originals(
     connection: psycopg.Connection[Any], start: datetime, end: datetime, *, simulated: bool
-) -> list[tuple[int, datetime, str, str, int]]:
-    """Texts of [start, end] that repeat no other: id, available_at, title, body, fingerprint; the first come first."""
+) -> list[tuple[int, datetime, str, str, int, list[str]]]:
+    """Texts of [start, end] that repeat no other, in the order in which they became known.
+
+    Returns
+    -------
+    list of tuple
+        id, available_at, title, body, fingerprint and coins.
+    """
     return connection.execute(
-        "select text_id, available_at, title, body, fingerprint from texts where available_at between %s and %s "
-        "and (source = %s) = %s and fingerprint is not null and duplicate_of is null order by available_at, text_id",
+        "select text_id, available_at, title, body, fingerprint, "
+        "array(select coin from text_mentions m where m.text_id = t.text_id) from texts t "
+        "where available_at between %s and %s and (source = %s) = %s and fingerprint is not null and duplicate_of is null order by available_at, text_id",
         (start, end, SIMULATED, simulated),
     ).fetchall()
 
