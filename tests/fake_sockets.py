@@ -36,6 +36,11 @@ class Line:
         assert self.request.transport is not None
         self.request.transport.abort()
 
+    def freeze(self) -> None:
+        """Hear nothing any more, not even a goodbye."""
+        assert self.request.transport is not None
+        self.request.transport.pause_reading()
+
 
 Script = Callable[[Line], Awaitable[None]]
 

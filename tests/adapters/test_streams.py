@@ -215,6 +215,14 @@ def test_handshake_without_an_answer_can_be_given_up(markets: dict[str, dict[str
     play(markets, None, lambda intake: len(server.connected_at) == 1, server)
 
 
+def test_server_that_does_not_answer_the_goodbye_is_cut_off(markets: dict[str, dict[str, Any]]) -> None:
+    async def script(line: Line) -> None:
+        await line.say(bybit_ticker("BTCUSDT", NOW, 1, price=100.0, whole=True))
+        line.freeze()
+
+    assert quote_of(play(markets, script, lambda intake: intake.counters.quotes == 1)).price == 100.0
+
+
 def test_server_that_is_not_there_ends_the_stream(markets: dict[str, dict[str, Any]]) -> None:
     async def scenario() -> None:
         await CcxtStream("bybit", markets, "ws://127.0.0.1:9").run(SYMBOLS, BOTH, Intake())

@@ -24,7 +24,7 @@ from trading_pipelines.domain.market.timeframe import EPOCH
 from trading_pipelines.domain.market.trades import Trade
 
 _MILLISECOND = timedelta(milliseconds=1)
-_CLOSE_SECONDS = 5.0
+_CLOSE_SECONDS = 2.0
 _UNREADABLE = (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError, ccxt.BaseError)
 """What reading a message raises that is not what it should be."""
 
@@ -175,12 +175,16 @@ class _TappedClient:
 
 
 async def _end(client: Any, tasks: Sequence["asyncio.Future[Any]"]) -> None:
-    """Close the sockets and wait for everything that waits for them."""
+    """Close the sockets and wait for everything that waits for them; who does not answer the goodbye is cut off."""
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     client.timeout_on_exit = 0
-    await asyncio.wait_for(client.close(), _CLOSE_SECONDS)
+    try:
+        await asyncio.wait_for(client.close(), _CLOSE_SECONDS)
+    except TimeoutError:
+        await client.session.close()
+        await client.close()
 
 
 def _groups(names: Sequence[str], size: int) -> list[list[str]]:
