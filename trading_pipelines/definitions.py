@@ -29,6 +29,7 @@ from trading_pipelines.defs.market_data import derivatives as derivative_data
 from trading_pipelines.defs.market_data import universe as universe_data
 from trading_pipelines.defs.market_data.corrections import corrections_job, corrections_schedule
 from trading_pipelines.defs.market_data.jobs import candles_job, market_data_job
+from trading_pipelines.defs.market_data.repair import repair_job, repair_schedule
 from trading_pipelines.defs.market_data.retention import retention_job, retention_schedule
 from trading_pipelines.defs.market_data.schedules import (
     candles_schedule,
@@ -133,6 +134,7 @@ defs = dg.Definitions(
         signal_expiry_job,
         signal_execution_job,
         maintenance_job,
+        repair_job,
         retention_job,
         corrections_job,
         kill_drill_job,
@@ -161,6 +163,7 @@ defs = dg.Definitions(
         signal_expiry_schedule,
         signal_execution_schedule,
         maintenance_schedule,
+        repair_schedule,
         retention_schedule,
         corrections_schedule,
         kill_drill_schedule,

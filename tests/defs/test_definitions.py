@@ -220,6 +220,7 @@ def test_everything_that_the_platform_needs_runs_without_being_switched_on() -> 
         "signal_expiry_schedule": "*/5 * * * *",
         "signal_execution_schedule": "3-59/5 * * * *",
         "maintenance_schedule": "50 0 * * *",
+        "repair_schedule": "36 * * * *",
         "retention_schedule": "41 3 * * *",
         "corrections_schedule": "11-59/15 * * * *",
         "kill_drill_schedule": "20 6 * * *",

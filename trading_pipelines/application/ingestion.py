@@ -35,6 +35,7 @@ FUNDING = "funding"
 Connection = psycopg.Connection[Any]
 log = structlog.get_logger(__name__)
 _TICK = timedelta(microseconds=1)
+_ONE_ANSWER = gaps.Proof()
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,7 @@ def ingest(
     *,
     refetch: bool = False,
     follow: bool = True,
+    proof: gaps.Proof = _ONE_ANSWER,
     on_progress: Callable[[IngestProgress], None] | None = None,
 ) -> IngestReport:
     """Store what `source` has for bars that open in [start, end) and is not stored yet.
@@ -123,6 +125,8 @@ def ingest(
         at the source.
     follow : bool
         Whether the symbols may be traded from now on; False leaves them as they are.
+    proof : gaps.Proof
+        How often a refetch must have found nothing before a gap is known to be absent.
 
     Raises
     ------
@@ -139,7 +143,7 @@ def ingest(
     stored = [known[instrument.symbol] for instrument in chosen]
     wanted = (timeframe.floor(start), min(end, source.now()))
     bars = (wanted[0], min(timeframe.floor(end + timeframe.delta - _TICK), timeframe.floor(source.now())))
-    job = _Job(connection, source, timeframe, wanted, bars, refetch, _Progress(on_progress, len(stored)))
+    job = _Job(connection, source, timeframe, wanted, bars, refetch, proof, _Progress(on_progress, len(stored)))
     reports = [_ingest_symbol(job, instrument) for instrument in stored]
     derived = _derive(job, stored, reports) if bars[0] < bars[1] else {}
     return IngestReport(tuple(reports), derived, job.progress.seconds)
@@ -217,6 +221,7 @@ class _Job:
     bars: Span
     """The same from the open of the first bar to the close of the last one that is closed."""
     refetch: bool
+    proof: gaps.Proof
     progress: _Progress
 
 
@@ -272,6 +277,11 @@ def _store_page(job: _Job, stored: StoredInstrument, report: SymbolReport, page:
     good = split.good[split.good["ts"].between(page.start, page.end, inclusive="left")]
     with connection.cursor() as cursor:
         count = candle_store.upsert_candles(cursor, stored.instrument_id, timeframe, good)
+    if job.refetch and (
+        marked := gaps.substituted_times(connection, stored.instrument_id, timeframe, page.start, page.end)
+    ):
+        delivered = set(good["ts"])
+        gaps.forget_substitutes(connection, stored.instrument_id, timeframe, [ts for ts in marked if ts in delivered])
     report.quarantined += quarantine.add(connection, source.name, source.exchange, report.symbol, timeframe, split.bad)
     candle_store.extend_coverage(connection, stored.instrument_id, timeframe, source.name, (page.start, page.end))
     report.candles += count
@@ -281,7 +291,12 @@ def _store_page(job: _Job, stored: StoredInstrument, report: SymbolReport, page:
 def _ingest_funding(job: _Job, stored: StoredInstrument, report: SymbolReport) -> None:
     connection, source = job.connection, job.source
     settled: list[datetime] = []
+    interval = timedelta(minutes=stored.instrument.funding_interval_minutes or 0)
+    with connection.transaction():
+        newest_settled = funding_store.latest_settlement(connection, stored.instrument_id)
     for start, end in _missing(job, stored, FUNDING, job.wanted):
+        if newest_settled is not None and newest_settled < start and end <= newest_settled + interval:
+            continue  # nothing is due yet
         rates = source.funding(stored.instrument, start, end)
         if rates.empty:
             continue
@@ -325,7 +340,7 @@ def _derive(job: _Job, stored: Sequence[StoredInstrument], reports: Sequence[Sym
             gaps.record_gaps(connection, ids, base, *span)
         if job.refetch:
             answered = [i.instrument_id for i, r in zip(stored, reports, strict=True) if not r.errors]
-            gaps.confirm_absent(connection, answered, base, *job.bars)
+            gaps.confirm_absent(connection, answered, base, *job.bars, job.proof)
         missing = gaps.missing_bars(connection, ids, base, *job.bars)
     for instrument, report in zip(stored, reports, strict=True):
         report.missing_bars = missing.get(instrument.instrument_id, 0)

@@ -32,6 +32,25 @@ def open_source(settings: Settings) -> MarketDataSource:
             return _open_ccxt(settings)
 
 
+def open_second_source(settings: Settings) -> MarketDataSource | None:
+    """The exchange of `TRADING_REPAIR__SECOND_SOURCE`, in the same archive or by the same client; None if unset.
+
+    Raises
+    ------
+    UserError
+        There is no such exchange, or it is the first one.
+    """
+    exchange = settings.repair.second_source
+    if exchange is None:
+        return None
+    if exchange == settings.exchange or settings.source is SourceName.SIMULATED:
+        raise UserError(f"TRADING_REPAIR__SECOND_SOURCE: {exchange} is no other exchange than {settings.exchange}")
+    try:
+        return open_source(settings.model_copy(update={"exchange": exchange}))
+    except UserError as error:
+        raise UserError(str(error).replace("TRADING_EXCHANGE", "TRADING_REPAIR__SECOND_SOURCE")) from error
+
+
 def _open_simulated(settings: Settings) -> MarketDataSource:
     if settings.exchange != SIMULATED_EXCHANGE:
         raise UserError(

@@ -33,6 +33,12 @@ def upsert_rates(cursor: psycopg.Cursor[Any], instrument_id: int, rates: pd.Data
     return upsert(cursor, "funding_rates", ("instrument_id", "ts"), columns, _TYPES)
 
 
+def latest_settlement(connection: psycopg.Connection[Any], instrument_id: int) -> datetime | None:
+    """Time of the newest stored rate."""
+    row = connection.execute("select max(ts) from funding_rates where instrument_id = %s", (instrument_id,)).fetchone()
+    return None if row is None else row[0]
+
+
 def read_rates(connection: psycopg.Connection[Any], instrument_id: int, start: datetime, end: datetime) -> pd.DataFrame:
     """Rates settled in [start, end), ascending: ts, rate."""
     statement = """

@@ -1,7 +1,8 @@
-"""Gaps: covered time for which no candle exists."""
+"""Gaps: covered time for which no candle exists, and candles of other exchanges that stand in for it."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -69,20 +70,107 @@ def record_gaps(
     connection.execute(sql.SQL(_RECORD).format(table=sql.Identifier(table_name(timeframe))), arguments)
 
 
+@dataclass(frozen=True)
+class Proof:
+    """What it takes to believe that a source has nothing: so many questions, the last one so long after the find."""
+
+    times: int = 1
+    after: timedelta = timedelta(0)
+
+
 def confirm_absent(
     connection: psycopg.Connection[Any],
     instrument_ids: Sequence[int],
     timeframe: Timeframe,
     start: datetime,
     end: datetime,
+    proof: Proof,
 ) -> None:
     """Note that the source was asked again for [start, end) and has nothing for the gaps inside."""
     connection.execute(
         """
-        update ohlcv_gaps set verdict = 'absent', checked_at = now()
+        update ohlcv_gaps set checked_at = now(), asked = asked + 1,
+            verdict = case when asked + 1 >= %s and now() - detected_at >= %s then 'absent' else verdict end
         where instrument_id = any(%s) and timeframe = %s and verdict <> 'repaired' and gap_start >= %s and gap_end <= %s
         """,
-        (list(instrument_ids), timeframe.value, start, end),
+        (proof.times, proof.after, list(instrument_ids), timeframe.value, start, end),
+    )
+
+
+@dataclass(frozen=True)
+class OpenGap:
+    """A hole that the source has not been proven to have itself."""
+
+    instrument_id: int
+    symbol: str
+    start: datetime
+    end: datetime
+
+
+def open_gaps(
+    connection: psycopg.Connection[Any], exchange: str, timeframe: Timeframe, pause: timedelta, limit: int
+) -> list[OpenGap]:
+    """Open gaps that were not asked about within `pause`, those that waited longest first."""
+    rows = connection.execute(
+        """
+        select instrument_id, symbol, gap_start, gap_end from ohlcv_gaps join instruments using (instrument_id)
+        where exchange = %s and timeframe = %s and verdict = 'open' and (checked_at is null or checked_at <= now() - %s)
+        order by checked_at nulls first, gap_start limit %s
+        """,
+        (exchange, timeframe.value, pause, limit),
+    ).fetchall()
+    return [OpenGap(*row) for row in rows]
+
+
+def is_open(connection: psycopg.Connection[Any], gap: OpenGap, timeframe: Timeframe) -> bool:
+    """Whether any of it is still missing."""
+    row = connection.execute(
+        "select exists (select from ohlcv_gaps where instrument_id = %s and timeframe = %s and verdict <> 'repaired' "
+        "and gap_start < %s and gap_end > %s)",
+        (gap.instrument_id, timeframe.value, gap.end, gap.start),
+    ).fetchone()
+    return row is not None and row[0]
+
+
+def mark_substituted(
+    connection: psycopg.Connection[Any],
+    instrument_id: int,
+    timeframe: Timeframe,
+    times: Sequence[datetime],
+    exchange: str,
+) -> None:
+    """Note that the candles of these times are another exchange's."""
+    connection.execute(
+        "insert into ohlcv_substitutes (instrument_id, timeframe, ts, exchange) "
+        "select %s, %s, ts, %s from unnest(%s::timestamptz[]) as ts "
+        "on conflict (instrument_id, timeframe, ts) do update set exchange = excluded.exchange, stored_at = now()",
+        (instrument_id, timeframe.value, exchange, list(times)),
+    )
+    connection.execute(
+        "update ohlcv_gaps set repaired_from = %s where instrument_id = %s and timeframe = %s "
+        "and gap_start <= %s and gap_end > %s",
+        (exchange, instrument_id, timeframe.value, min(times), max(times)),
+    )
+
+
+def substituted_times(
+    connection: psycopg.Connection[Any], instrument_id: int, timeframe: Timeframe, start: datetime, end: datetime
+) -> list[datetime]:
+    """Times of [start, end) at which another exchange's candle stands in."""
+    rows = connection.execute(
+        "select ts from ohlcv_substitutes where instrument_id = %s and timeframe = %s and ts >= %s and ts < %s",
+        (instrument_id, timeframe.value, start, end),
+    ).fetchall()
+    return [ts for (ts,) in rows]
+
+
+def forget_substitutes(
+    connection: psycopg.Connection[Any], instrument_id: int, timeframe: Timeframe, times: Sequence[datetime]
+) -> None:
+    """Take the marks from candles that the own exchange has delivered after all."""
+    connection.execute(
+        "delete from ohlcv_substitutes where instrument_id = %s and timeframe = %s and ts = any(%s)",
+        (instrument_id, timeframe.value, list(times)),
     )
 
 
