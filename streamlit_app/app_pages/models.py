@@ -58,6 +58,17 @@ _TRAINING_COLUMNS = (
     Column("left", "Left", kind="text"),
     Column("created_at", "Begun, UTC", formats.moment, kind="text", width=130),
 )
+_EXPLAINED_COLUMNS = (
+    Column("symbol", "Symbol", kind="text", pinned=True, width=100),
+    Column("ts", "Bar, UTC", formats.moment, kind="text", width=130),
+    Column("session", "Session", kind="text", width=100),
+    Column("side", "Side", kind="text", width=80),
+    Column("probability", "Probability", lambda v: formats.number(v, 3)),
+    Column("status", "Status", formats.words, kind="text", width=100),
+    Column("moved", "Moved by", kind="text", width=420),
+)
+_MEASURES = {"gain": "Share of the gain while it learnt", "shap": "Share of what moves its predictions (SHAP)"}
+_EXPLAINED_SIGNALS = 30
 _LIVE_SECONDS = 5
 _STATES = {"production": "✓ In production", "archived": "Archived", "candidate": "Candidate"}
 _EFFECTS = {
@@ -158,9 +169,30 @@ def _confirm(wanted: str, model_id: str) -> None:
 
 def _importance(model_id: str) -> None:
     shares = queries.importance(model_id)
-    if shares:
-        st.caption("Share of the gain by feature")
-        st.plotly_chart(charts.importance(shares), config=charts.STATIC_CONFIG, key="importance")
+    told = [measure for measure in _MEASURES if shares[measure].notna().any()]
+    if not told:
+        return
+    st.subheader("Importance", anchor=False)
+    for measure, column in zip(told, st.columns(len(told)), strict=True):
+        with column:
+            st.caption(_MEASURES[measure])
+            figure = charts.importance(shares, measure)
+            st.plotly_chart(figure, config=charts.STATIC_CONFIG, key=f"importance_{measure}")
+
+
+def _explained(model_id: str) -> None:
+    signals = queries.explained_signals(model_id, _EXPLAINED_SIGNALS)
+    if signals.empty:
+        return
+    st.subheader("What moved its newest signals", anchor=False)
+    st.caption("Contributions to the log-odds of a rise (SHAP), the strongest first; a minus speaks for a fall.")
+    shown = signals.assign(moved=[_contributions(factors) for factors in signals["factors"]])
+    layout.table(shown, _EXPLAINED_COLUMNS, "explained", rows=6)
+
+
+def _contributions(factors: dict[str, float]) -> str:
+    strongest = sorted(factors.items(), key=lambda factor: -abs(factor[1]))[:4]
+    return ", ".join(f"{formats.words(name)} {value:+.3f}" for name, value in strongest) or formats.MISSING
 
 
 def _drift(exchange: str, model_id: str) -> None:
@@ -231,6 +263,7 @@ def _page() -> None:
     _controls(version)
     _version(version)
     _importance(version["model_id"])
+    _explained(version["model_id"])
     _drift(exchange, version["model_id"])
     _calibration(exchange, versions)
 

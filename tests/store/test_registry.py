@@ -200,4 +200,4 @@ def test_versions_are_listed_with_their_state_production_first(
     assert set(rows["state"][1:]) == {"candidate"}
     assert read.drift(connection, "bybit", T0).empty
     assert read.feature_drift(connection, "b", 5).empty
-    assert read.importance(connection, "b") == {}
+    assert read.importance(connection, "b").empty

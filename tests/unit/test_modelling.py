@@ -186,6 +186,20 @@ def test_column_of_a_source_that_nobody_has_set_up_changes_nothing() -> None:
     assert artefacts[0] == artefacts[1]
 
 
+def test_contributions_name_the_feature_that_moves_predictions() -> None:
+    draw = np.random.default_rng(3)
+    features = draw.normal(size=(4_000, 4))
+    labels = (features[:, 2] + 0.5 * draw.normal(size=4_000) > 0).astype(np.int8)
+    names = ("a", "b", "moves", "d")
+    booster = BinnedSamples(Samples(features, labels, np.ones(4_000)), names, SPEC).boost(SPEC, 30)
+    classifier = Classifier(booster.model_to_string(), 1.0, names)
+
+    shares = classifier.mean_contribution(features[:500])
+
+    assert sum(shares.values()) == pytest.approx(1.0)
+    assert shares["moves"] > 0.9
+
+
 def test_column_that_is_known_for_a_part_of_the_time_is_kept() -> None:
     data = _noise(0)
     labels = RowLabels(data.samples.labels, data.label_end, data.samples.weights, np.zeros(len(data)))

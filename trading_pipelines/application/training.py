@@ -42,6 +42,10 @@ from trading_pipelines.store.repositories.trainings import Training
 
 __all__ = ["TrainingProgress", "TrainingReport", "resume", "train", "train_many"]
 
+_STRONGEST = 20
+"""Features whose importance is kept with a version."""
+_SHAP_ROWS = 1_000
+"""Rows of the training, evenly spread, over which contributions are averaged."""
 _NOT_THE_RECIPE = {
     "processes",
     "helpers_from_s",
@@ -324,7 +328,7 @@ def _fit_version(
             f"{work.symbol}: too few labelled bars before {work.as_of:%Y-%m-%d} to train: ingest more history"
         )
     artefact = classifier.to_bytes()
-    importance = sorted(classifier.importance().items(), key=lambda item: -item[1])
+    learnt = data.samples.features[training.final_rows(data, to_naive(work.as_of), tuned)]
     version_row = ModelVersion(
         model_id=_free_id(connection, work.symbol, work.timeframe, work.as_of, work.training_key),
         instrument_id=work.instrument_id,
@@ -334,7 +338,8 @@ def _fit_version(
         as_of=work.as_of,
         metrics={
             **_pooled(folds),
-            "importance": dict(importance[:20]),
+            "importance": _strongest(classifier.importance()),
+            "shap": _strongest(classifier.mean_contribution(learnt[:: max(len(learnt) // _SHAP_ROWS, 1)])),
             "parameters": training.booster_parameters(tuned),
             "rounds": classifier.rounds,
             "calibration": classifier.factor,
@@ -349,10 +354,13 @@ def _fit_version(
         artefact=artefact,
         code_version=version("trading-pipelines"),
     )
-    learnt = data.samples.features[training.final_rows(data, to_naive(work.as_of), tuned)]
     week = 7 * 1440 // Timeframe(work.timeframe).minutes
     models.save_reference(connection, version_row.model_id, reference_of(data.features, learnt, week).to_dict())
     return version_row
+
+
+def _strongest(shares: dict[str, float]) -> dict[str, float]:
+    return dict(sorted(shares.items(), key=lambda item: -item[1])[:_STRONGEST])
 
 
 def _pooled(folds: Sequence[StoredFold]) -> dict[str, Any]:

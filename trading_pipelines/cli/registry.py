@@ -61,12 +61,14 @@ def show(model_id: Version, as_json: Json = False) -> None:
         return
     metrics = found.pop("metrics")
     folds, changes, drift = found.pop("folds"), found.pop("changes"), found.pop("drift")
-    importance, parameters = metrics.pop("importance", {}), metrics.pop("parameters", {})
+    gain, shap = metrics.pop("importance", {}), metrics.pop("shap", {})
+    parameters = metrics.pop("parameters", {})
     numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
     print_table(model_id, ("what", "value"), [(k, v) for k, v in found.items() if k != "spec"])
     print_table("Out of sample", ("figure", "value"), [(k, _rounded(v)) for k, v in numbers.items()])
     print_table("Parameters", ("name", "value"), list(parameters.items()))
-    print_table("Importance by gain", ("feature", "share"), [(k, percent(v)) for k, v in list(importance.items())[:12]])
+    print_table("Importance by gain", ("feature", "share"), _strongest(gain))
+    print_table("Importance by mean contribution (SHAP)", ("feature", "share"), _strongest(shap))
     print_table(
         "Folds",
         ("fold", "tested from", "until", "AUC", "log loss", "calibration error", "net profit"),
@@ -141,6 +143,10 @@ def _connected(settings: Any) -> "Iterator[Connection]":
 
     with ready_database(settings) as url, connect(url, application_name="models") as connection:
         yield connection
+
+
+def _strongest(shares: dict[str, float]) -> list[tuple[str, str]]:
+    return [(name, percent(share)) for name, share in sorted(shares.items(), key=lambda item: -item[1])[:12]]
 
 
 def _rounded(value: float | None) -> str:

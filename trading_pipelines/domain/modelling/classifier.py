@@ -80,6 +80,16 @@ class Classifier:
         total = float(gain.sum()) or 1.0
         return {name: float(g) / total for name, g in zip(self.features, gain, strict=True)}
 
+    def mean_contribution(self, features: Floats) -> dict[str, float]:
+        """Mean absolute contribution (SHAP value) of each feature over the rows, as a share of all.
+
+        Gain counts what a feature was worth where the booster split on it while it learnt; this counts how far it moves
+        what is predicted, and does not favour features with many distinct values.
+        """
+        moved = np.abs(self.contributions(features)).mean(axis=0)
+        total = float(moved.sum()) or 1.0
+        return {name: float(m) / total for name, m in zip(self.features, moved, strict=True)}
+
     def to_bytes(self) -> bytes:
         """The artefact; the same model gives the same bytes."""
         content = {

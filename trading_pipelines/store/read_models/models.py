@@ -82,12 +82,33 @@ def feature_drift(connection: psycopg.Connection[Any], model_id: str, most: int)
     )
 
 
-def importance(connection: psycopg.Connection[Any], model_id: str) -> dict[str, float]:
-    """Share of the gain of the strongest features of a version, largest first."""
+def importance(connection: psycopg.Connection[Any], model_id: str) -> pd.DataFrame:
+    """The strongest features of a version by gain, then by SHAP: feature, gain, shap, each a share of all.
+
+    A feature that is among the strongest of one measure only has no number in the other.
+    """
     row = connection.execute(
-        "select metrics -> 'importance' from model_versions where model_id = %s", (model_id,)
+        "select coalesce(metrics -> 'importance', '{}'), coalesce(metrics -> 'shap', '{}') "
+        "from model_versions where model_id = %s",
+        (model_id,),
     ).fetchone()
-    return {} if row is None or row[0] is None else dict(sorted(row[0].items(), key=lambda item: -item[1]))
+    gain: dict[str, float] = row[0] if row else {}
+    shap: dict[str, float] = row[1] if row else {}
+    rows = [(name, gain.get(name), shap.get(name)) for name in {**gain, **shap}]
+    shares = pd.DataFrame(rows, columns=["feature", "gain", "shap"]).astype({"gain": float, "shap": float})
+    return shares.sort_values(["gain", "shap"], ascending=False, na_position="last", ignore_index=True)
+
+
+_EXPLAINED = """
+select i.symbol, g.ts, g.side, g.probability, g.status, s.name as session, g.factors
+from signals g join instruments i using (instrument_id) join sessions s using (session_id)
+where g.model_id = %(model)s order by g.created_at desc, i.symbol limit %(limit)s
+"""
+
+
+def explained_signals(connection: psycopg.Connection[Any], model_id: str, limit: int) -> pd.DataFrame:
+    """The newest signals of a version with `factors`, the strongest contributions to the log-odds by feature."""
+    return read_frame(connection, _EXPLAINED, {"model": model_id, "limit": limit})
 
 
 def version_metrics(connection: psycopg.Connection[Any], model_id: str) -> dict[str, float]:
