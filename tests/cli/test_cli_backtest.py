@@ -148,7 +148,9 @@ def test_two_strategies_stand_side_by_side(run: Run, market: str, tmp_path: Path
     header = next(line for line in outcome.out.splitlines() if line.startswith("figure"))
     assert header.split() == ["figure", "ema_cross", "dip", "BTCUSDT", "held"]
     assert "ema_cross: Asked again" in outcome.out
-    assert "dip 15m (bars=3)" in (tmp_path / "out" / "report.html").read_text()
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "<th>dip 15m</th>" in page
+    assert "dip 15m: bars=3" in page
 
 
 def test_strategy_that_looks_ahead_is_told_so(run: Run, market: str, tmp_path: Path) -> None:
