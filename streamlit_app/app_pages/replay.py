@@ -152,7 +152,7 @@ def _cards(bar: SessionBar) -> None:
                 for name, value in known.items()
             ),
         ],
-        min_width=125,
+        min_width=145,
     )
 
 
