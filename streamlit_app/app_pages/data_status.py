@@ -104,7 +104,8 @@ def _services(platform: PlatformStatus) -> None:
 
 _SOURCE_COLUMNS = (
     Column("symbol", "Symbol", kind="text", pinned=True, width=100),
-    Column("dataset", "Dataset", kind="text", width=100),
+    Column("dataset", "Dataset", kind="text", width=110),
+    Column("last_ts", "Newest row, UTC", formats.moment, kind="text", width=130, help="Of this dataset"),
     Column("newest_candle", "Newest candle closed, UTC", formats.moment, kind="text", width=165),
     Column("lag", "Lag", formats.duration, lambda v: False if v > _LATE_SECONDS else None),
     Column("fetched", "Last fetch", formats.duration, help="Since the last successful fetch"),
@@ -155,6 +156,43 @@ def _timeframes() -> None:
     st.caption("Time since the newest bar of each timeframe closed.")
 
 
+_OUTSIDE_COLUMNS = (
+    Column("source", "Source", kind="text", pinned=True, width=170),
+    Column("state", "State", None, lambda state: False if state == "✗ failing" else None, kind="text", width=130),
+    Column("seconds_since_success", "Last answer", formats.duration, help="Since it answered last"),
+    Column("seconds_since_newest", "Newest item", formats.duration, help="Age of the newest item"),
+    Column("items", "Items", lambda v: formats.number(v, 0)),
+    Column("quarantined", "Refused", lambda v: formats.number(v, 0)),
+    Column("consecutive_failures", "Failures in a row", lambda v: formats.number(v, 0)),
+    Column("detail", "What to do", kind="text", width=480),
+)
+_REFUSED_COLUMNS = (
+    Column("seen_at", "Seen, UTC", formats.moment, kind="text", width=130),
+    Column("source", "Source", kind="text", width=150),
+    Column("item", "Item", kind="text", width=150),
+    Column("reason", "Reason", kind="text", width=260),
+    Column("payload", "What came", kind="text", width=420),
+)
+
+
+@layout.live(15)
+def _outside() -> None:
+    found = queries.outside_sources()
+    if found.empty:
+        layout.empty(
+            "No source has been asked yet", "`trading collect` asks all of them; the schedules do so every few minutes."
+        )
+        return
+    states = {"OK": "✓ ok", "FAILING": "✗ failing", "NOT_CONFIGURED": "– not configured"}
+    layout.table(found.assign(state=found["status"].map(states)), _OUTSIDE_COLUMNS, "outside", rows=12)
+    st.markdown("**Refused items**")
+    refused = queries.refused_items(_LIMIT)
+    if refused.empty:
+        layout.empty("Nothing was refused", "Items without a title or date, or with impossible numbers, appear here.")
+    else:
+        layout.table(refused, _REFUSED_COLUMNS, "refused", rows=8)
+
+
 _GAP_COLUMNS = (
     Column("symbol", "Symbol", kind="text", width=100),
     Column("exchange", "Exchange", kind="text", width=100),
@@ -165,6 +203,8 @@ _GAP_COLUMNS = (
     Column("bars", "Bars", lambda v: formats.number(v, 0)),
     Column("detected_at", "Found, UTC", formats.moment, kind="text", width=130),
     Column("checked_at", "Asked again, UTC", formats.moment, kind="text", width=130),
+    Column("asked", "Times", lambda v: formats.number(v, 0), help="How often the source was asked again"),
+    Column("repaired_from", "Stands in", kind="text", width=110, help="Exchange whose candles stand in"),
 )
 _QUARANTINE_COLUMNS = (
     Column("seen_at", "Seen, UTC", formats.moment, kind="text", width=130),
@@ -225,8 +265,8 @@ def _gaps() -> None:
 
 def _page() -> None:
     _summary()
-    sources, timeframes, gaps, events, tables = st.tabs(
-        ["Sources", "Timeframes", "Gaps and quarantine", "Events", "Tables"],
+    sources, outside, timeframes, gaps, events, tables = st.tabs(
+        ["Sources", "Besides prices", "Timeframes", "Gaps and quarantine", "Events", "Tables"],
         key="data_view",
         on_change="rerun",
         bind="query-params",
@@ -234,6 +274,9 @@ def _page() -> None:
     if sources.open:
         with sources:
             _sources()
+    if outside.open:
+        with outside:
+            _outside()
     if timeframes.open:
         with timeframes:
             _timeframes()
