@@ -31,7 +31,6 @@ from trading_pipelines.store.read_models import (
     sentiment,
     sessions,
     signals,
-    sources,
     status,
     training,
     watch,
@@ -382,18 +381,6 @@ def list_searches(limit: int) -> list[backtests.SearchSummary]:
 def search_trials(search_id: UUID) -> pd.DataFrame:
     with _connection() as connection:
         return backtests.trials(connection, search_id)
-
-
-@st.cache_data(ttl=LIVE, show_spinner=False)
-def outside_sources() -> pd.DataFrame:
-    with _connection() as connection:
-        return sources.outside_sources(connection)
-
-
-@st.cache_data(ttl=LIVE, show_spinner=False)
-def refused_items(limit: int) -> pd.DataFrame:
-    with _connection() as connection:
-        return sources.refused_items(connection, limit)
 
 
 @st.cache_data(ttl=LIVE, show_spinner=False)

@@ -22,6 +22,7 @@ page = st.navigation(
             st.Page("app_pages/market.py", title="Market", icon=":material/monitoring:", default=True),
             st.Page("app_pages/screener.py", title="Screener", icon=":material/radar:", url_path="screener"),
             st.Page("app_pages/sentiment.py", title="Sentiment", icon=":material/forum:", url_path="sentiment"),
+            st.Page("app_pages/scores.py", title="Scores", icon=":material/leaderboard:", url_path="scores"),
             st.Page("app_pages/signals.py", title="Signals", icon=":material/sensors:", url_path="signals"),
             st.Page("app_pages/chart.py", title="Chart", icon=":material/candlestick_chart:", url_path="chart"),
             st.Page(

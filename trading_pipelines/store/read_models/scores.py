@@ -145,9 +145,9 @@ def list_calibrations(connection: psycopg.Connection[Any], exchange: str, limit:
 
 def _with_factors(frame: pd.DataFrame) -> pd.DataFrame:
     rows = [_numbers(row) for row in frame.pop("factors")]
-    columns = {name: [row[i] for row in rows] for i, name in enumerate(FACTORS)}
+    columns = {name: pd.Series([row[i] for row in rows], dtype="float64") for i, name in enumerate(FACTORS)}
     missing = [", ".join(n for n, v in zip(FACTORS, row, strict=True) if v is None) for row in rows]
-    return frame.assign(**{name: pd.array(v, dtype="Float64") for name, v in columns.items()}, missing=missing)
+    return frame.assign(**columns, missing=missing)
 
 
 def _numbers(values: list[float]) -> list[float | None]:
