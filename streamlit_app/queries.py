@@ -28,9 +28,11 @@ from trading_pipelines.store.read_models import (
     reader,
     replay,
     scores,
+    scores,
     sentiment,
     sessions,
     signals,
+    sources,
     status,
     training,
     watch,
@@ -135,6 +137,24 @@ def coin_texts(coin: str, since: datetime, limit: int, simulated: bool) -> pd.Da
 def sentiment_turns(limit: int, simulated: bool) -> pd.DataFrame:
     with _connection() as connection:
         return sentiment.sentiment_turns(connection, limit, simulated=simulated)
+
+
+@st.cache_data(ttl=LIVE, show_spinner=False)
+def newest_scores(exchange: str, timeframe: str) -> pd.DataFrame:
+    with _connection() as connection:
+        return scores.newest_scores(connection, exchange, timeframe)
+
+
+@st.cache_data(ttl=CALM, show_spinner=False, max_entries=50)
+def explain_score(exchange: str, symbol: str, timeframe: str) -> scores.ScoreParts | None:
+    with _connection() as connection:
+        return scores.explain_score(connection, exchange, symbol, timeframe)
+
+
+@st.cache_data(ttl=CALM, show_spinner=False, max_entries=50)
+def score_history(exchange: str, symbol: str, timeframe: str, since: datetime) -> pd.DataFrame:
+    with _connection() as connection:
+        return scores.score_history(connection, exchange, symbol, timeframe, since)
 
 
 @st.cache_data(ttl=LIVE, show_spinner=False)
@@ -381,6 +401,18 @@ def list_searches(limit: int) -> list[backtests.SearchSummary]:
 def search_trials(search_id: UUID) -> pd.DataFrame:
     with _connection() as connection:
         return backtests.trials(connection, search_id)
+
+
+@st.cache_data(ttl=LIVE, show_spinner=False)
+def outside_sources() -> pd.DataFrame:
+    with _connection() as connection:
+        return sources.outside_sources(connection)
+
+
+@st.cache_data(ttl=LIVE, show_spinner=False)
+def refused_items(limit: int) -> pd.DataFrame:
+    with _connection() as connection:
+        return sources.refused_items(connection, limit)
 
 
 @st.cache_data(ttl=LIVE, show_spinner=False)

@@ -10,6 +10,7 @@ PAGES = (
     "market",
     "screener",
     "scores",
+    "scores",
     "signals",
     "chart",
     "positions",
@@ -309,6 +310,31 @@ def test_data_status_shows_outside_text_letter_by_letter(open_page: OpenPage) ->
 
     assert "timeout after 10 s: <html>502 Bad Gateway</html>" in errors.tolist()
     assert "timeout after 10 s: <b>502</b> *Bad* [Gateway](http://x)" in events.tolist()
+
+
+def test_data_status_shows_sources_besides_prices_with_what_to_do_and_what_was_refused(
+    open_page: OpenPage, change: Callable[[str], None]
+) -> None:
+    change(
+        "insert into source_states (source, status, detail, last_attempt_at, last_success_at, consecutive_failures)"
+        " values ('lunarcrush', 'NOT_CONFIGURED', 'set TRADING_KEY', now(), null, 0),"
+        " ('decrypt', 'FAILING', 'no answer in time', now(), now() - interval '2 hours', 3),"
+        " ('coindesk', 'OK', '', now(), now(), 0)"
+    )
+    change(
+        "insert into quarantined_items (source, item, reason, payload) "
+        "values ('coindesk', '7', 'has no title', '<script>alert(1)</script>')"
+    )
+    app = open_page("data_status", data_view="Besides prices")
+
+    states = table_with(app, "source", "state", "detail").set_index("source")
+    assert states["state"].to_dict() == {
+        "decrypt": "✗ failing",
+        "lunarcrush": "– not configured",
+        "coindesk": "✓ ok",
+    }
+    assert states.loc["lunarcrush", "detail"] == "set TRADING_KEY"
+    assert table_with(app, "reason", "payload")["payload"].tolist() == ["<script>alert(1)</script>"]
 
 
 def test_data_status_counts_gaps_and_marks_silent_services(open_page: OpenPage) -> None:
