@@ -95,7 +95,10 @@ def _options() -> argparse.Namespace:
         metavar="PYTHON",
         help="interpreter of an environment with freqtrade, to run it as well",
     )
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.freqtrade and options.timeframe != "5m":
+        parser.error("--freqtrade: its strategy is written for 5m")
+    return options
 
 
 def _load(options: argparse.Namespace) -> dict[str, pd.DataFrame]:
