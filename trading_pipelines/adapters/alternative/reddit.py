@@ -42,14 +42,12 @@ class RedditSource:
 
     def fetch(self, since: datetime, until: datetime) -> Delivery[TextItem]:
         """What listings of new posts show now; posts that are known are stored only once."""
-        secrets = {
-            "CLIENT_ID": self._settings.client_id,
-            "CLIENT_SECRET": self._settings.client_secret,
-        }
-        missing = [f"TRADING_ALTERNATIVE__REDDIT__{name}" for name, value in secrets.items() if value is None]
+        given = {"CLIENT_ID": self._settings.client_id, "CLIENT_SECRET": self._settings.client_secret}
+        secrets = {name: value.get_secret_value() if value else "" for name, value in given.items()}
+        missing = [f"TRADING_ALTERNATIVE__REDDIT__{name}" for name, value in secrets.items() if not value]
         if missing:
             raise NotConfiguredError(f"set {' and '.join(missing)} to those of an application (reddit.com/prefs/apps)")
-        reddit = self._open(*(value.get_secret_value() for value in secrets.values() if value is not None))
+        reddit = self._open(*secrets.values())
         return gather([(name, partial(self._posts, reddit, name)) for name in self._settings.subreddits])
 
     def _open(self, client_id: str, client_secret: str) -> Any:
