@@ -3,15 +3,26 @@
 import getpass
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trading_pipelines.cli.context import Exchange, Json, Symbols, prepare, split_symbols
+from trading_pipelines.cli.context import (
+    Exchange,
+    Json,
+    Symbols,
+    Timeframe,
+    check_timeframe,
+    moment,
+    prepare,
+    split_symbols,
+)
 from trading_pipelines.cli.output import percent, print_json, print_table
 
 if TYPE_CHECKING:
+    from trading_pipelines.domain.research.ablation import Comparison
     from trading_pipelines.store.connection import Connection
 
 app = typer.Typer(no_args_is_help=True, help="Model versions: candidate, production, archived.")
@@ -96,6 +107,60 @@ def show(model_id: Version, as_json: Json = False) -> None:
                 for d in drift
             ],
         )
+
+
+@app.command("ablation")
+def ablation(
+    symbol: Annotated[str, typer.Argument(help="Whose models.")],
+    exchange: Exchange = None,
+    timeframe: Timeframe = None,
+    end: Annotated[str | None, typer.Option("--to", help="Nothing later is read. [default: now]")] = None,
+    folds: Annotated[int | None, typer.Option(min=2, help="Out-of-sample folds. [default: settings]")] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure what each source of features adds out of sample, with an interval; stores nothing."""
+    from trading_pipelines.application.ablation import measure_sources
+    from trading_pipelines.cli.progress import progress_display
+
+    settings = prepare(exchange=exchange)
+    frame = check_timeframe(timeframe or settings.signal_timeframe)
+    as_of = moment(end, "--to") if end else datetime.now(UTC)
+    spec = settings.training.model_copy(update={"folds": folds or settings.training.folds})
+    with progress_display() as display, _connected(settings) as connection:
+
+        def tell(done: int, total: int) -> None:
+            display.update(f"ablation {symbol}", done / total, f"{done} of {total} fits")
+
+        report = measure_sources(connection, settings.exchange, symbol.upper(), frame, as_of, spec, tell)
+    if as_json:
+        print_json({"exchange": settings.exchange, "as_of": as_of, **asdict(report)})
+        return
+    print_table(
+        f"{report.symbol}: what each source adds over {report.folds} folds, {report.rows} rows",
+        ("source", "features", "log loss, nats", "interval", "AUC", "interval", "verdict"),
+        [
+            (
+                found.source,
+                len(found.features),
+                f"{found.log_loss.comparison.difference:+.5f}",
+                _interval(found.log_loss.comparison, 5),
+                f"{found.auc.comparison.difference:+.4f}",
+                _interval(found.auc.comparison, 4),
+                _verdict(found.log_loss.comparison),
+            )
+            for found in report.sources
+        ],
+    )
+
+
+def _interval(compared: "Comparison", digits: int) -> str:
+    return f"{compared.low:+.{digits}f} to {compared.high:+.{digits}f}"
+
+
+def _verdict(compared: "Comparison") -> str:
+    if not compared.conclusive:
+        return "not shown by these days"
+    return "adds" if compared.difference > 0 else "harms"
 
 
 @app.command("promote")
