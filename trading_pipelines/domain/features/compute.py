@@ -91,7 +91,8 @@ def _alike(symbols: Sequence[FeatureInputs]) -> Iterable[list[int]]:
     """Positions of the symbols that can lie side by side: the same leader, breadth, market and longer timeframes."""
     groups: dict[tuple[object, ...], list[int]] = {}
     for i, x in enumerate(symbols):
-        groups.setdefault((id(x.leader), id(x.breadth), id(x.market), *x.higher), []).append(i)
+        key = (id(x.leader), id(x.breadth), id(x.market) if x.market else None, *x.higher)
+        groups.setdefault(key, []).append(i)
     return groups.values()
 
 
