@@ -9,6 +9,7 @@ import pytest
 
 from trading_pipelines.adapters.alternative.base import AlternativeSource, Delivery, NotConfiguredError
 from trading_pipelines.adapters.sources.base import SourceError
+from trading_pipelines.definitions import defs
 from trading_pipelines.defs.alternative import assets, checks
 from trading_pipelines.defs.alternative.schedules import figures_schedule, texts_schedule
 from trading_pipelines.domain.alternative.series import MARKET, SIMULATED, Observation
@@ -139,3 +140,18 @@ def test_figures_are_asked_for_hourly_for_the_day_and_texts_without_one(stored_i
     assert isinstance(figures, dg.RunRequest)
     assert isinstance(texts, dg.RunRequest)
     assert (figures.partition_key, texts.partition_key) == (TODAY, None)
+
+
+@pytest.mark.usefixtures("platform", "connection")
+def test_job_of_the_figures_runs_for_a_day_with_what_has_partitions_and_what_has_none() -> None:
+    today = datetime.now(UTC).date().isoformat()
+    result = defs.resolve_job_def("figures").execute_in_process(partition_key=today)
+    assert result.success
+    assert {
+        event.asset_key.to_user_string() for event in result.get_asset_materialization_events() if event.asset_key
+    } == {
+        "fear_greed",
+        "coin_metrics",
+        "social_metrics",
+        "derivatives_sentiment",
+    }
