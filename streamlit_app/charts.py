@@ -522,3 +522,72 @@ def calibration(bins: pd.DataFrame) -> go.Figure:
         legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0},
     )
     return figure
+
+
+def survival(strikes: Sequence[float], chances: Sequence[float], spot: float) -> go.Figure:
+    """Probability of a higher price at each strike, with the price of now."""
+    colours = formats.palette()
+    figure = go.Figure(
+        go.Scatter(
+            x=list(strikes),
+            y=list(chances),
+            mode="lines+markers",
+            line={"width": 2, "color": colours.gain},
+            hovertemplate="above %{x:,.6~g}: %{y:.1%}<extra></extra>",
+        )
+    )
+    figure.add_vline(
+        x=spot,
+        line={"width": 1.2, "dash": "dot", "color": colours.muted},
+        annotation_text=f"Spot {formats.price(spot)}",
+    )
+    figure.update_layout(height=300, margin={"l": 8, "r": 56, "t": 20, "b": 8}, font={"size": _FONT}, showlegend=False)
+    figure.update_yaxes(side="right", tickformat=".0%", range=[0, 1.02])
+    return figure
+
+
+def implied_history(history: pd.DataFrame) -> go.Figure:
+    """Median of an implied distribution within its quartiles over time, and spot."""
+    colours = formats.palette()
+    figure = go.Figure()
+    for column, look in (
+        ("q75", {"line": {"width": 0}, "showlegend": False, "hoverinfo": "skip"}),
+        ("q25", {"line": {"width": 0}, "fill": "tonexty", "fillcolor": _faint(colours.gain), "name": "25 to 75 %"}),
+        ("median", {"line": {"width": 2, "color": colours.gain}, "name": "Median"}),
+        ("spot", {"line": {"width": 1.4, "dash": "dot", "color": colours.muted}, "name": "Spot"}),
+    ):
+        figure.add_trace(go.Scatter(x=history["ts"], y=history[column], mode="lines", **look))
+    figure.update_layout(
+        height=300,
+        margin={"l": 8, "r": 64, "t": 20, "b": 8},
+        hovermode="x unified",
+        font={"size": _FONT},
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0},
+    )
+    figure.update_yaxes(side="right", tickformat=",.6~g")
+    return figure
+
+
+def odds(history: pd.DataFrame) -> go.Figure:
+    """Probabilities of several markets over time."""
+    figure = go.Figure()
+    for _, rows in history.groupby("market_id", sort=False):
+        figure.add_trace(
+            go.Scatter(
+                x=rows["ts"],
+                y=rows["probability"],
+                mode="lines",
+                name=html.escape(str(rows["question"].iloc[0])[:70]),
+                hovertemplate="%{y:.1%}",
+            )
+        )
+    figure.update_layout(
+        height=380,
+        margin={"l": 8, "r": 56, "t": 8, "b": 8},
+        hovermode="x unified",
+        font={"size": _FONT},
+        showlegend=True,
+        legend={"orientation": "h", "yanchor": "top", "y": -0.12, "x": 0},
+    )
+    figure.update_yaxes(side="right", tickformat=".0%", range=[0, 1])
+    return figure

@@ -15,19 +15,20 @@ import pandas as pd
 import psutil
 import streamlit as st
 
-from trading_pipelines.settings import Settings, load_settings
+from trading_pipelines.settings import Settings, SourceName, load_settings
 from trading_pipelines.store.read_models import (
     analysis,
     backtests,
     chart,
+    flows,
     lineage,
     market,
     models,
     performance,
     positions,
+    prediction_markets,
     reader,
     replay,
-    scores,
     scores,
     sentiment,
     sessions,
@@ -137,24 +138,6 @@ def coin_texts(coin: str, since: datetime, limit: int, simulated: bool) -> pd.Da
 def sentiment_turns(limit: int, simulated: bool) -> pd.DataFrame:
     with _connection() as connection:
         return sentiment.sentiment_turns(connection, limit, simulated=simulated)
-
-
-@st.cache_data(ttl=LIVE, show_spinner=False)
-def newest_scores(exchange: str, timeframe: str) -> pd.DataFrame:
-    with _connection() as connection:
-        return scores.newest_scores(connection, exchange, timeframe)
-
-
-@st.cache_data(ttl=CALM, show_spinner=False, max_entries=50)
-def explain_score(exchange: str, symbol: str, timeframe: str) -> scores.ScoreParts | None:
-    with _connection() as connection:
-        return scores.explain_score(connection, exchange, symbol, timeframe)
-
-
-@st.cache_data(ttl=CALM, show_spinner=False, max_entries=50)
-def score_history(exchange: str, symbol: str, timeframe: str, since: datetime) -> pd.DataFrame:
-    with _connection() as connection:
-        return scores.score_history(connection, exchange, symbol, timeframe, since)
 
 
 @st.cache_data(ttl=LIVE, show_spinner=False)
@@ -518,3 +501,61 @@ def machine() -> Machine:
 
 def utc_now() -> datetime:
     return datetime.now(UTC)
+
+
+def is_simulated() -> bool:
+    """Whether the settings trade the simulated market, whose flows and odds are its own."""
+    return _settings().source is SourceName.SIMULATED
+
+
+def this_minute() -> datetime:
+    """Now without seconds, so that a question is asked once a minute."""
+    return utc_now().replace(second=0, microsecond=0)
+
+
+@st.cache_data(ttl=CALM, show_spinner=False, max_entries=20)
+def coin_flows(since: datetime, simulated: bool) -> pd.DataFrame:
+    with _connection() as connection:
+        return flows.coin_summary(connection, since, simulated=simulated)
+
+
+@st.cache_data(ttl=SLOW, show_spinner=False, max_entries=50)
+def flow_series(series: str, coin: str | None, since: datetime, simulated: bool) -> pd.DataFrame:
+    with _connection() as connection:
+        return flows.flow_series(connection, series, coin, since, simulated=simulated)
+
+
+@st.cache_data(ttl=CALM, show_spinner=False, max_entries=20)
+def list_transactions(since: datetime, coin: str | None, least_usd: float, limit: int, simulated: bool) -> pd.DataFrame:
+    with _connection() as connection:
+        return flows.list_transactions(connection, since, coin, least_usd, limit, simulated=simulated)
+
+
+@st.cache_data(ttl=SLOW, show_spinner=False)
+def prediction_coins(simulated: bool) -> list[str]:
+    with _connection() as connection:
+        return prediction_markets.list_coins(connection, simulated=simulated)
+
+
+@st.cache_data(ttl=CALM, show_spinner=False, max_entries=20)
+def newest_distributions(coin: str | None, simulated: bool) -> pd.DataFrame:
+    with _connection() as connection:
+        return prediction_markets.newest_distributions(connection, coin, utc_now(), simulated=simulated)
+
+
+@st.cache_data(ttl=SLOW, show_spinner=False, max_entries=20)
+def distribution_history(coin: str, expires_at: datetime, method: str, simulated: bool) -> pd.DataFrame:
+    with _connection() as connection:
+        return prediction_markets.distribution_history(connection, coin, expires_at, method, simulated=simulated)
+
+
+@st.cache_data(ttl=CALM, show_spinner=False, max_entries=20)
+def list_markets(coin: str | None, statuses: tuple[str, ...], limit: int, simulated: bool) -> pd.DataFrame:
+    with _connection() as connection:
+        return prediction_markets.list_markets(connection, coin, statuses, limit, simulated=simulated)
+
+
+@st.cache_data(ttl=SLOW, show_spinner=False, max_entries=20)
+def odds_history(market_ids: tuple[str, ...], since: datetime, simulated: bool) -> pd.DataFrame:
+    with _connection() as connection:
+        return prediction_markets.odds_history(connection, market_ids, since, simulated=simulated)

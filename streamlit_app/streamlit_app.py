@@ -23,6 +23,8 @@ page = st.navigation(
             st.Page("app_pages/screener.py", title="Screener", icon=":material/radar:", url_path="screener"),
             st.Page("app_pages/sentiment.py", title="Sentiment", icon=":material/forum:", url_path="sentiment"),
             st.Page("app_pages/scores.py", title="Scores", icon=":material/leaderboard:", url_path="scores"),
+            st.Page("app_pages/whale_flows.py", title="Whale flows", icon=":material/waves:", url_path="flows"),
+            st.Page("app_pages/polymarket.py", title="Polymarket", icon=":material/casino:", url_path="odds"),
             st.Page("app_pages/signals.py", title="Signals", icon=":material/sensors:", url_path="signals"),
             st.Page("app_pages/chart.py", title="Chart", icon=":material/candlestick_chart:", url_path="chart"),
             st.Page(

@@ -14,6 +14,7 @@ from page_driver import OpenPage
 from psycopg.conninfo import make_conninfo
 from seed import seed
 from seed_analysis import seed_analysis
+from seed_flows import seed_flows
 from seed_scores import seed_scores
 
 from trading_pipelines.store.connection import connect
@@ -40,6 +41,7 @@ def filled_template(server_url: str, template: str) -> Iterator[str]:
         now = datetime.now(UTC)
         seed(connection, now, days=4, symbols=SYMBOLS)
         seed_analysis(connection, now)
+        seed_flows(connection, now)
         seed_scores(connection, now)
     yield name
     _administer(server_url, f"drop database {name} with (force)")

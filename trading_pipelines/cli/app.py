@@ -14,6 +14,7 @@ from trading_pipelines.cli import (
     collect,
     database,
     explain,
+    flows,
     history,
     kill,
     leakcheck,
@@ -54,6 +55,8 @@ app.command("parity")(parity.parity)
 app.command("score")(scores.score)
 app.command("calibrate")(scores.calibrate)
 app.add_typer(history.app, name="history")
+app.command("flows")(flows.flows)
+app.command("odds")(flows.odds)
 app.add_typer(kill.app, name="kill")
 app.add_typer(session.app, name="session")
 app.add_typer(risk.app, name="risk")
