@@ -36,6 +36,7 @@ from trading_pipelines.store.read_models import (
     sources,
     status,
     training,
+    universe,
     watch,
 )
 
@@ -450,6 +451,18 @@ def current_price(exchange: str, symbol: str) -> float | None:
     """The newest stored price, not cached."""
     with _connection() as connection:
         return watch.current_price(connection, exchange, symbol)
+
+
+@st.cache_data(ttl=CALM, show_spinner=False)
+def universe_now(exchange: str) -> pd.DataFrame:
+    with _connection() as connection:
+        return universe.universe_now(connection, exchange)
+
+
+@st.cache_data(ttl=CALM, show_spinner=False)
+def newest_listings(exchange: str, limit: int) -> pd.DataFrame:
+    with _connection() as connection:
+        return universe.newest_listings(connection, exchange, limit)
 
 
 @st.cache_data(ttl=CALM, show_spinner=False)

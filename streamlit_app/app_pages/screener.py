@@ -11,7 +11,7 @@ from layout import Card, Column
 
 PERIODS = {"24 h": timedelta(days=1), "7 d": timedelta(days=7), "30 d": timedelta(days=30)}
 TOP = 10
-_MOST_DAYS, _MOST_ANOMALIES, _WHOLE_UNIVERSE = 60, 500, 1_000
+_MOST_DAYS, _MOST_ANOMALIES, _WHOLE_UNIVERSE, _MOST_LISTINGS = 60, 500, 1_000, 100
 
 layout.header(
     "Screener",
@@ -60,6 +60,60 @@ _ANOMALY_COLUMNS = (
     Column("volume_ratio", "Volume", formats.ratio, help="Over the median of a week"),
     Column("timeframe", "Bars", kind="text", width=60),
 )
+
+
+_UNIVERSE_COLUMNS = (
+    Column("symbol", "Symbol", kind="text", pinned=True, width=115),
+    Column("state", "Universe", kind="text", width=170, help="Member, or what speaks against it"),
+    Column("price", "Price", formats.price),
+    Column("change_24h", "24 h", formats.percent, layout.by_sign),
+    Column("quote_volume_24h", "Volume 24 h", formats.compact),
+    Column("spread", "Spread", lambda v: formats.percent(v, 3, sign=False)),
+    Column("funding_rate", "Funding", lambda v: formats.percent(v, 4), layout.by_sign, help="Newest settled rate"),
+    Column("funding_hours", "Every, h", lambda v: formats.number(v, 0), help="Hours between two settlements"),
+    Column("open_interest_usd", "Open interest, USD", formats.compact),
+    Column("mark_price", "Mark price", formats.price),
+    Column("since", "Since, UTC", formats.moment, kind="text", width=130),
+    Column("traded", "Traded", kind="text", width=75),
+)
+_LISTING_COLUMNS = (
+    Column("ts", "Seen, UTC", formats.moment, kind="text", pinned=True, width=130),
+    Column("symbol", "Symbol", kind="text", width=115),
+    Column("kind", "What", formats.words, kind="text", width=100),
+    Column("listed_at", "Listed, UTC", formats.moment, kind="text", width=130),
+    Column("first_price", "First price", formats.price),
+    Column("first_volume", "First volume", formats.compact),
+    Column("price", "Price now", formats.price),
+)
+
+
+def _universe(exchange: str) -> None:
+    pairs = queries.universe_now(exchange)
+    if pairs.empty:
+        layout.empty(
+            "Nobody has looked yet",
+            "The exchange's list of markets is read every five minutes while `trading up` runs; `trading universe` "
+            "reads it by hand.",
+        )
+        return
+    members = int(pairs["member"].sum())
+    everything = st.toggle("All pairs", key="u_all")
+    shown = pairs if everything else pairs[pairs["member"]]
+    states = [
+        "Member" if member else " · ".join(formats.words(reason) for reason in reasons.split())
+        for member, reasons in zip(shown["member"], shown["reasons"], strict=True)
+    ]
+    shown = shown.assign(state=states, traded=["✓" if followed else "" for followed in shown["followed"]])
+    layout.table(shown, _UNIVERSE_COLUMNS, "universe", rows=16)
+    st.caption(
+        f"{members} of {len(pairs)} pairs are members · newest quote {formats.moment_utc(pairs['quoted_at'].max())}"
+    )
+    st.markdown("**Listed and delisted**")
+    listings = queries.newest_listings(exchange, _MOST_LISTINGS)
+    if listings.empty:
+        layout.empty("Nothing new so far", "A pair that appears or leaves is named here, and as an event.")
+    else:
+        layout.table(listings, _LISTING_COLUMNS, "listings", rows=8)
 
 
 def _technical(exchange: str) -> None:
@@ -146,8 +200,11 @@ def _page() -> None:
         )
         return
     exchange = session.exchange if session and session.exchange in exchanges else exchanges[0]
-    technical, ranking, anomalies = st.tabs(
-        ["Technical signals", "Ranking", "Anomalies"], key="screener_view", on_change="rerun", bind="query-params"
+    technical, ranking, anomalies, universe = st.tabs(
+        ["Technical signals", "Ranking", "Anomalies", "Universe"],
+        key="screener_view",
+        on_change="rerun",
+        bind="query-params",
     )
     if technical.open:
         with technical:
@@ -158,6 +215,9 @@ def _page() -> None:
     if anomalies.open:
         with anomalies:
             _anomalies(exchange)
+    if universe.open:
+        with universe:
+            _universe(exchange)
 
 
 _page()

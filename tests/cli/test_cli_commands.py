@@ -49,6 +49,19 @@ def test_ingest_of_everything_tells_each_timeframe_apart(run: Run, on_database: 
     assert outcome.json["timeframes"]["5m"]["errors"] == []
 
 
+def test_universe_is_looked_at_and_shown(run: Run, on_database: str, small_market: None) -> None:
+    found = run("universe", "--all", "--json").json
+    assert {pair["symbol"] for pair in found["pairs"] if pair["member"]} >= {"BTCUSDT", "ETHUSDT"}
+    assert all(pair["reasons"] for pair in found["pairs"] if not pair["member"])
+    assert "BTCUSDT" in run("universe", "--no-look").out
+    assert count(on_database, "universe") == len(found["pairs"])
+
+
+def test_repair_without_gaps_asks_nothing(run: Run, on_database: str, small_market: None) -> None:
+    assert run("repair", "--json").json["asked"] == 0
+    assert "asked about 0 gaps" in run("repair").out
+
+
 def test_ingest_of_one_symbol_shows_a_table_and_progress(run: Run, on_database: str, small_market: None) -> None:
     outcome = run("ingest", "--symbols", "ethusdt", "--from", day(2), "--to", day(1))
     assert outcome.code == 0
@@ -138,6 +151,13 @@ def test_status_tells_services_candles_and_sessions(run: Run, on_database: str, 
     assert newest["5m"]["newest_close"] == MIDNIGHT.isoformat()
     assert newest["5m"]["symbols"] == 2
     assert newest["5m"]["lag_seconds"] > 0
+    sources = {(s["symbol"], s["dataset"]): s for s in found["sources"]}
+    candles = sources["BTCUSDT", "candles 5m"]
+    assert (candles["source"], candles["exchange"], candles["rows_written"]) == ("simulated", "simulated", 288)
+    assert (candles["open_gaps"], candles["missing_bars"], candles["quarantined"]) == (0, 0, 0)
+    assert candles["last_error"] is None
+    assert candles["rows_per_second"] > 0
+    assert candles["lag_seconds"] > 0
     assert run("status", "--alive", "trader").code == 0
     assert run("status", "--alive", "other").code == 1
     table = run("status").out

@@ -18,6 +18,8 @@ from trading_pipelines.domain.market.universe import UniverseRules
 from trading_pipelines.domain.simulation.listings import listings_until
 from trading_pipelines.domain.simulation.spec import SimulatedMarketSpec
 from trading_pipelines.store.connection import Connection
+from trading_pipelines.store.read_models.market import list_symbols
+from trading_pipelines.store.read_models.universe import newest_listings, universe_now
 from trading_pipelines.store.repositories import derivatives, instruments, universe
 
 NOW = datetime(2026, 5, 4, 3, 21, 30, tzinfo=UTC)
@@ -211,3 +213,22 @@ def test_open_interest_without_a_value_is_valued_by_the_mark_price(connection: C
     expected = stored["quantity"].to_numpy() * marks["close"].to_numpy()[-len(stored) :]
     assert stored["value_usd"].to_numpy() == pytest.approx(expected)
     assert len(stored) == 9
+
+
+def test_pairs_can_be_read_with_their_quotes_funding_and_interest(connection: Connection) -> None:
+    source = SimulatedSource(SimulatedMarketSpec(), lambda: NOW)
+    ingest(connection, source, ["BTCUSDT"], Timeframe.M5, NOW - timedelta(days=1), NOW)
+    ingest_derivatives(connection, source, ["BTCUSDT"], NOW - timedelta(days=1), NOW)
+    watch_universe(connection, source, RULES)
+    pairs = universe_now(connection, "simulated").set_index("symbol")
+    btc = pairs.loc["BTCUSDT"]
+    assert pairs.index[0] == "BTCUSDT"
+    assert btc[["member", "followed", "funding_hours", "reasons"]].tolist() == [True, True, 8.0, ""]
+    assert btc["mark_price"] == pytest.approx(btc["price"], rel=0.02)
+    assert btc["open_interest_usd"] > 1e9
+    assert not pairs.loc["CINDERUSDT", "member"]
+    assert pairs.loc["CINDERUSDT", "reasons"] == "VOLUME"
+    recent = newest_listings(connection, "simulated", 10)
+    assert recent["kind"].eq("LISTED").all()
+    assert recent["listed_at"].is_monotonic_decreasing
+    assert list_symbols(connection, "simulated") == ["BTCUSDT"]

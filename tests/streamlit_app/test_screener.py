@@ -67,3 +67,28 @@ def test_each_empty_view_says_what_will_fill_it(open_page: OpenPage, change: Cal
         written = text_of(open_page("screener", screener_view=view))
         assert words in written
         assert "trading up" in written
+
+
+def test_universe_shows_members_then_all_pairs_with_what_speaks_against_them(
+    open_page: OpenPage, change: Callable[[str], None]
+) -> None:
+    assert "Nobody has looked yet" in text_of(open_page("screener", screener_view="Universe"))
+    change(
+        "insert into universe (instrument_id, valid_from, member, reasons) "
+        "select instrument_id, now(), symbol <> 'SOLUSDT', "
+        "case when symbol = 'SOLUSDT' then '{VOLUME,SPREAD}' else '{}' end::text[] from instruments"
+    )
+    change(
+        "insert into listings (instrument_id, ts, kind, first_price) "
+        "select instrument_id, now(), 'LISTED', 3.5 from instruments where symbol = 'PEPEUSDT'"
+    )
+    app = open_page("screener", screener_view="Universe")
+    members = table_with(app, "funding_hours", "state")
+    assert set(members["state"]) == {"Member"}
+    assert table_with(app, "first_price", "kind")["symbol"].tolist() == ["PEPEUSDT"]
+
+    app.toggle(key="u_all").set_value(True).run()
+
+    pairs = table_with(app, "funding_hours", "state").set_index("symbol")
+    assert len(pairs) == len(members) + 1
+    assert pairs.loc["SOLUSDT", "state"] == "Volume · Spread"

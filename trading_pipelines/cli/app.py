@@ -42,6 +42,8 @@ app = typer.Typer(
 app.command("up")(platform.up)
 app.command("status")(status.status)
 app.command("ingest")(market_data.ingest)
+app.command("universe")(market_data.universe)
+app.command("repair")(market_data.repair)
 app.command("collect")(collect.collect)
 app.command("sources")(collect.sources)
 app.command("train")(models.train)

@@ -1,4 +1,4 @@
-"""`trading ingest`: candles and funding from a source into the database."""
+"""`trading ingest`, `trading universe` and `trading repair`: what a source has, and what of it is missing."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -13,6 +13,8 @@ from trading_pipelines.cli.progress import progress_display
 from trading_pipelines.errors import UserError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from trading_pipelines.application.ingestion import IngestReport
     from trading_pipelines.domain.market.timeframe import Timeframe as Known
 
@@ -78,6 +80,72 @@ def ingest(
         typer.echo(f"error: {line}", err=True)
     if errors:
         raise typer.Exit(2)
+
+
+def universe(
+    look: Annotated[bool, typer.Option(help="Ask the exchange first; without, show what is stored.")] = True,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also the pairs that are no members, with the reasons.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show which pairs of the exchange are worth a look, and what was listed or delisted."""
+    from trading_pipelines.adapters.sources import open_source
+    from trading_pipelines.application.universe import watch_universe
+    from trading_pipelines.services.database import ready_database
+    from trading_pipelines.store.connection import connect
+    from trading_pipelines.store.read_models.universe import newest_listings, universe_now
+
+    settings = prepare()
+    with ready_database(settings) as url, connect(url, application_name="universe") as connection:
+        if look:
+            watch_universe(connection, open_source(settings), settings.universe)
+        pairs = universe_now(connection, settings.exchange)
+        listings = newest_listings(connection, settings.exchange, 20)
+    shown = pairs if everything else pairs[pairs["member"]]
+    if as_json:
+        print_json({"pairs": _records(shown), "listings": _records(listings)})
+        return
+    columns = ("symbol", "price", "quote_volume_24h", "spread", "funding_hours", "reasons", "since")
+    print_table(f"Universe: {int(pairs['member'].sum())} of {len(pairs)} pairs", columns, _rows(shown, columns))
+    columns = ("ts", "symbol", "kind", "listed_at", "first_price", "first_volume")
+    print_table("Listed and delisted", columns, _rows(listings, columns))
+
+
+def repair(as_json: Json = False) -> None:
+    """Ask again for missing candles, gap by gap; TRADING_REPAIR__SECOND_SOURCE may name an exchange that stands in."""
+    from trading_pipelines.adapters.sources import choose_timeframe, open_source
+    from trading_pipelines.adapters.sources.factory import open_second_source
+    from trading_pipelines.application.repair import repair_gaps
+    from trading_pipelines.services.database import ready_database
+    from trading_pipelines.store.connection import connect
+
+    settings = prepare()
+    market, second = open_source(settings), open_second_source(settings)
+    base = choose_timeframe(market, (), settings.base_timeframe)
+    rules = settings.repair.model_copy(update={"pause_minutes": 0.0})
+    with ready_database(settings) as url, connect(url, application_name="repair") as connection:
+        report = repair_gaps(connection, market, base, rules, second)
+    if as_json:
+        print_json(vars(report))
+    else:
+        typer.echo(f"asked about {report.asked} gaps: {report.repaired} filled, {report.substituted} candles stand in")
+        for line in report.refused:
+            typer.echo(f"not taken: {line}")
+    for line in report.errors:
+        typer.echo(f"error: {line}", err=True)
+    if report.errors:
+        raise typer.Exit(2)
+
+
+def _records(frame: "pd.DataFrame") -> list[dict[str, Any]]:
+    """Rows with None for what is missing."""
+    rows: list[dict[Any, Any]] = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    return [{str(name): value for name, value in row.items()} for row in rows]
+
+
+def _rows(frame: "pd.DataFrame", columns: tuple[str, ...]) -> list[tuple[Any, ...]]:
+    return [tuple(row[name] for name in columns) for row in _records(frame)]
 
 
 def _show(reports: "Mapping[Known, IngestReport]") -> None:

@@ -64,6 +64,7 @@ def _database(settings: "Settings") -> dict[str, Any]:
             state = platform_status(connection)
             drill = last_drill(connection)
             sessions = list_sessions(connection)
+            sources = source_status(connection)
             truths = {s.name: account_truth(connection, s.session_id) for s in sessions if s.mode != "replay"}
             return {
                 "database": {"running": True, "pending_migrations": []},
@@ -82,7 +83,8 @@ def _database(settings: "Settings") -> dict[str, Any]:
                 "parity": [vars(report) for report in newest_reports(connection)],
                 "services": _records(state.services, "service", "age_seconds", "started_at"),
                 "candles": _freshness(newest_candles(connection)),
-                "problems": _problems(source_status(connection)),
+                "sources": _sources(sources, state.now),
+                "problems": _problems(sources),
                 "sessions": [
                     {"name": s.name, "mode": s.mode, "status": s.status, "exchange": s.exchange, "clock": s.clock}
                     for s in sessions
@@ -99,6 +101,25 @@ def _is_live(sessions: "Sequence[SessionSummary]", name: str) -> bool:
 def _records(frame: "pd.DataFrame", *columns: str) -> list[dict[str, Any]]:
     rows: list[dict[Any, Any]] = frame.to_dict("records")
     return [{name: row[name] for name in columns} for row in rows]
+
+
+def _sources(sources: "pd.DataFrame", now: datetime) -> list[dict[str, Any]]:
+    """Per symbol and dataset of each source: newest row and its lag, gaps, refused rows, speed and the last error."""
+    found: list[dict[str, Any]] = []
+    for row in sources[sources["source"].notna()].to_dict("records"):
+        newest = None if row["last_ts"] is None or row["last_ts"] != row["last_ts"] else row["last_ts"]
+        speed = row["rows_per_second"]
+        found.append(
+            {
+                **{name: row[name] for name in ("source", "exchange", "symbol", "dataset")},
+                "last_ts": newest,
+                "lag_seconds": None if newest is None else round((now - newest).total_seconds(), 1),
+                **{name: int(row[name]) for name in ("open_gaps", "missing_bars", "quarantined", "rows_written")},
+                "rows_per_second": None if speed != speed else speed,
+                "last_error": row["last_error"] if isinstance(row["last_error"], str) else None,
+            }
+        )
+    return found
 
 
 def _freshness(newest: "pd.DataFrame") -> list[dict[str, Any]]:

@@ -24,14 +24,14 @@ class Exchange:
 
 
 def list_exchanges(connection: psycopg.Connection[Any]) -> list[Exchange]:
-    """Exchanges with stored instruments, the one with most instruments first."""
-    rows = connection.execute("select exchange, count(*) from instruments group by 1 order by 2 desc, 1")
+    """Exchanges with followed instruments, the one with most of them first."""
+    rows = connection.execute("select exchange, count(*) from instruments where followed group by 1 order by 2 desc, 1")
     return [Exchange(exchange, count) for exchange, count in rows]
 
 
 def list_symbols(connection: psycopg.Connection[Any], exchange: str) -> list[str]:
     """Symbols of one exchange in alphabetical order."""
-    rows = connection.execute("select symbol from instruments where exchange = %s order by 1", (exchange,))
+    rows = connection.execute("select symbol from instruments where exchange = %s and followed order by 1", (exchange,))
     return [symbol for (symbol,) in rows]
 
 
@@ -53,7 +53,7 @@ left join lateral (
     ) newest
     order by available_at desc limit 1
 ) c on true
-where i.exchange = %(exchange)s
+where i.exchange = %(exchange)s and i.followed
 order by i.symbol
 """
 
@@ -64,7 +64,7 @@ cross join lateral (
     select available_at, close, volume from ohlcv_1h
     where instrument_id = i.instrument_id order by ts desc limit %(hours)s
 ) c
-where i.exchange = %(exchange)s
+where i.exchange = %(exchange)s and i.followed
 order by i.instrument_id, c.available_at
 """
 
@@ -84,7 +84,7 @@ cross join lateral (
     select side, confidence from predictions
     where instrument_id = i.instrument_id and timeframe = %(timeframe)s order by ts desc limit 1
 ) p
-where i.exchange = %(exchange)s
+where i.exchange = %(exchange)s and i.followed
 """
 
 

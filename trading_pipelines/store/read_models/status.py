@@ -61,6 +61,7 @@ left join (
 left join (
     select exchange, symbol, count(*) as rows from ohlcv_quarantine group by 1, 2
 ) q on q.exchange = i.exchange and q.symbol = i.symbol
+where i.followed or s.source is not null
 order by i.exchange, i.symbol, s.dataset
 """
 
@@ -74,18 +75,19 @@ def source_status(connection: psycopg.Connection[Any]) -> pd.DataFrame:
 _NEWEST_CANDLES = " union all ".join(
     f"select i.exchange, i.symbol, '{t}' as timeframe, "
     f"(select available_at from ohlcv_{t} where instrument_id = i.instrument_id order by ts desc limit 1) as closed_at "
-    "from instruments i"
+    "from instruments i where i.followed"
     for t in TIMEFRAMES
 )
 
 
 def newest_candles(connection: psycopg.Connection[Any]) -> pd.DataFrame:
-    """Close of the newest candle per symbol and timeframe: exchange, symbol, timeframe, closed_at."""
+    """Close of the newest candle per followed symbol and timeframe: exchange, symbol, timeframe, closed_at."""
     return read_frame(connection, f"select * from ({_NEWEST_CANDLES}) n where closed_at is not null", {})
 
 
 _GAPS = """
-select i.exchange, i.symbol, g.timeframe, g.gap_start, g.gap_end, g.bars, g.verdict, g.detected_at, g.checked_at
+select i.exchange, i.symbol, g.timeframe, g.gap_start, g.gap_end, g.bars, g.verdict, g.detected_at, g.checked_at,
+       g.asked, g.repaired_from
 from ohlcv_gaps g join instruments i using (instrument_id)
 order by g.verdict <> 'open', g.gap_start desc
 limit %(limit)s
