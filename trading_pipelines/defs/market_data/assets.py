@@ -76,6 +76,7 @@ def candles(
 ) -> Iterator[dg.MaterializeResult]:
     """Fetch the run's days, then derive the longer timeframes."""
     from trading_pipelines.application.ingestion import ingest
+    from trading_pipelines.store.repositories.gaps import Proof
 
     market = source.open()
     window = run_window(context, clock.now())
@@ -88,6 +89,7 @@ def candles(
             window.start,
             window.end,
             refetch=config.refetch,
+            proof=Proof(settings().repair.times, timedelta(hours=settings().repair.hours)),
         )
         if all(symbol.errors for symbol in report.symbols):
             raise dg.Failure("no symbol could be fetched: " + "; ".join(report.errors))
