@@ -40,6 +40,11 @@ def test_versions_are_listed_pinned_rolled_back_and_checked_for_leaks(
     assert states() == {first: ("production", False), second: ("archived", False)}
     assert run("models", "show", "nothing").code == 2
 
+    ablation = run("models", "ablation", "BTCUSDT", "--folds", "2", "--to", day(5), "--json")
+    assert ablation.code == 0
+    assert "own bars: returns" in {row["source"] for row in ablation.json["sources"]}
+    assert states() == {first: ("production", False), second: ("archived", False)}
+
     command = ("replay", "--symbols", "BTCUSDT", "--from", day(5), "--to", day(4))
     assert run(*command).code == 0
     clean = run("leakcheck", "--symbols", "BTCUSDT", "--asset", "features", "--asset", "predictions", "--json")
