@@ -18,6 +18,7 @@ from trading_pipelines.domain.prediction_markets.markets import MarketKind
 
 Floats = npt.NDArray[np.float64]
 QUANTILES = (0.10, 0.25, 0.50, 0.75, 0.90)
+_ROUNDING = 1e-9
 
 
 class Method(StrEnum):
@@ -186,8 +187,9 @@ def survival_at(strikes: Sequence[float], survival: Sequence[float], price: floa
 def quantile(strikes: Sequence[float], survival: Sequence[float], share: float) -> float | None:
     """The price below which the given share of the probability lies; None outside of the strikes."""
     wanted = 1 - share
-    if not survival[-1] <= wanted <= survival[0]:
+    if not survival[-1] - _ROUNDING <= wanted <= survival[0] + _ROUNDING:
         return None
+    wanted = min(max(wanted, survival[-1]), survival[0])
     for i in range(len(strikes) - 1):
         upper, lower = survival[i], survival[i + 1]
         if lower <= wanted <= upper:
