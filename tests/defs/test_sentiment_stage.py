@@ -53,12 +53,12 @@ def test_run_of_today_continues_from_the_first_text_and_passes_its_checks(
     result = _run(clock, TODAY)
 
     assert result.success
-    assert _instants(written) == 4 * 52
+    assert _instants(written) == 2 * 52
     assert [found.passed for found in result.get_asset_check_evaluations()] == [True, True]
     found = {e.asset_key.to_user_string(): e for e in result.get_asset_materialization_events()}
     assert found["text_mentions"].materialization.metadata["read"].value == 7
     assert _run(clock, TODAY).success
-    assert _instants(written) == 4 * 52
+    assert _instants(written) == 2 * 52
 
 
 @pytest.mark.usefixtures("platform")
@@ -66,7 +66,7 @@ def test_run_of_a_day_that_has_ended_computes_its_instants(written: Connection, 
     result = _run(clock, YESTERDAY)
 
     assert result.success
-    assert _instants(written) == 96
+    assert _instants(written) == 48
     compared = [e.metadata["compared"].value for e in result.get_asset_check_evaluations() if "compared" in e.metadata]
     assert compared[0] > 8  # type: ignore[operator]  # a number
 

@@ -234,7 +234,7 @@ def test_stored_sentiment_equals_what_was_known_then(connection: Connection, por
     assert len(stored) == count(connection, "sentiment")
     instants = [NOON - hours * HOUR for hours in (1, 9, 29)]
     for at in instants:
-        found = compute_sentiment(connection, ["lexicon-1"], at - HOUR / 4, at, simulated=False, spec=SPEC)
+        found = compute_sentiment(connection, ["lexicon-1"], at - HOUR / 2, at, simulated=False, spec=SPEC)
         for (coin, source), (value,) in found.values.items():
             assert stored[coin, source, value.ts] == (value.score, value.mentions)
     comparison = differing_instants(connection, instants, simulated=False, spec=SPEC)

@@ -140,9 +140,9 @@ def test_sentiment_is_bounded_and_does_not_depend_on_the_order_or_on_the_future(
 def test_grid_is_the_same_wherever_it_is_entered() -> None:
     whole = SPEC.grid(NOON, NOON + 2 * HOUR)
 
-    assert whole == [NOON + n * timedelta(minutes=15) for n in range(1, 9)]
+    assert whole == [NOON + n * timedelta(minutes=30) for n in range(1, 5)]
     assert SPEC.grid(NOON, NOON + HOUR) + SPEC.grid(NOON + HOUR, NOON + 2 * HOUR) == whole
-    assert SPEC.grid(NOON + HOUR / 2 + timedelta(seconds=1), NOON + HOUR) == whole[2:4]
+    assert SPEC.grid(NOON + HOUR / 2 + timedelta(seconds=1), NOON + 2 * HOUR) == whole[1:4]
 
 
 def test_thresholds_are_the_coins_own_once_it_has_a_history() -> None:

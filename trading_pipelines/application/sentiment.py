@@ -5,6 +5,7 @@ repeated one changes nothing. Belongs here: that path. Does not belong here: col
 (`application.collection`).
 """
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from trading_pipelines.domain.sentiment.score import Score, Unscored
 from trading_pipelines.settings import SentimentSettings
 from trading_pipelines.store.repositories import events, observations, source_states, text_scores
 from trading_pipelines.store.repositories.events import Severity
-from trading_pipelines.store.repositories.text_scores import StoredText
+from trading_pipelines.store.repositories.text_scores import Reading, StoredText
 
 EVENT = "sentiment_turn"
 _PORTION = 500
@@ -251,10 +252,11 @@ def store_sentiment(
 ) -> int:
     """Compute and store the instants of (start, end] day by day; commits after each day; returns the new rows."""
     stored, day = 0, start
+    past = _Past(connection, spec, start)
     while day < end:
         until = min(end, day.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1))
         computed = compute_sentiment(connection, readers.names, day, until, simulated=simulated, spec=spec)
-        rows = _rows(connection, computed, now, spec)
+        rows = _rows(computed, past, now)
         new = text_scores.save_sentiment(connection, _AND.join(readers.names), rows, now)
         observations.add(
             connection,
@@ -346,11 +348,12 @@ def _read_portion(
         for text_id, at, title, body, mark, coins in known
     ]
     repeated = refused = 0
+    readings: list[Reading] = []
     for text in texts:
         whole = _whole(text)
         if not whole:
             _put_aside(connection, text, "nothing readable in it", now)
-            text_scores.save_reading(connection, text.text_id, UNKNOWN, 0, None, ())
+            readings.append(Reading(text.text_id, UNKNOWN, 0, None, ()))
             refused += 1
             continue
         mentions = _mentions(linker, whole)
@@ -358,11 +361,12 @@ def _read_portion(
             text.text_id, text.available_at, whole, duplicates.fingerprint(whole), frozenset(m.coin for m in mentions)
         )
         original = _original_of(read, originals)
-        text_scores.save_reading(connection, text.text_id, detect_language(whole), read.mark, original, mentions)
+        readings.append(Reading(text.text_id, detect_language(whole), read.mark, original, mentions))
         if original is None:
             originals.append(read)
         else:
             repeated += 1
+    text_scores.save_readings(connection, readings)
     return repeated, refused
 
 
@@ -439,17 +443,11 @@ def _history(rows: pd.DataFrame) -> list[Sentiment]:
     ]
 
 
-def _rows(
-    connection: psycopg.Connection[Any],
-    computed: Computed,
-    now: datetime,
-    spec: AggregationSpec,
-) -> dict[str, list[Any]]:
+def _rows(computed: Computed, past: "_Past", now: datetime) -> dict[str, list[Any]]:
     """Columns of the rows to store, with the thresholds that the days before them give."""
     columns: dict[str, list[Any]] = defaultdict(list, coin=[])
-    limits = _thresholds(connection, computed.values, spec)
     for (coin, source), series in computed.values.items():
-        low, high = limits[coin, source]
+        low, high = past.thresholds(coin, source, _midnight_before(series[0].ts))
         for value in series:
             columns["coin"].append(coin)
             columns["source"].append(source)
@@ -460,20 +458,38 @@ def _rows(
             columns["weight"].append(value.weight)
             columns["low"].append(low)
             columns["high"].append(high)
+        past.extend(coin, source, series)
     return columns
 
 
-def _thresholds(
-    connection: psycopg.Connection[Any], values: dict[tuple[str, str], list[Sentiment]], spec: AggregationSpec
-) -> dict[tuple[str, str], tuple[float, float]]:
-    """Per coin and source, from the days before the one of the values."""
-    found: dict[tuple[str, str], tuple[float, float]] = {}
-    for source in {source for _, source in values}:
-        first = min(series[0].ts for (_, of), series in values.items() if of == source)
-        day = _midnight_before(first)
-        past = text_scores.history(connection, source, day - timedelta(days=spec.threshold_days), day)
-        by_coin = {str(coin): rows["score"].to_numpy(dtype=np.float64) for coin, rows in past.groupby("coin")}
-        for coin, of in values:
-            if of == source:
-                found[coin, of] = thresholds(by_coin.get(coin, np.empty(0)), spec)
-    return found
+class _Past:
+    """Sentiment up to `start`, read once per source, and extended by what is computed from then on."""
+
+    def __init__(self, connection: psycopg.Connection[Any], spec: AggregationSpec, start: datetime) -> None:
+        self._start = start
+        self._connection = connection
+        self._spec = spec
+        self._read = set[str]()
+        self._series: dict[tuple[str, str], tuple[list[datetime], list[float]]] = {}
+
+    def thresholds(self, coin: str, source: str, day: datetime) -> tuple[float, float]:
+        """From the values before the day."""
+        since = day - timedelta(days=self._spec.threshold_days)
+        if source not in self._read:
+            self._load(source)
+        times, scores = self._series.get((coin, source), ([], []))
+        known = scores[bisect_left(times, since) : bisect_left(times, day)]
+        return thresholds(np.array(known, dtype=np.float64), self._spec)
+
+    def extend(self, coin: str, source: str, series: Sequence[Sentiment]) -> None:
+        """Remember later values."""
+        times, scores = self._series.setdefault((coin, source), ([], []))
+        times += [value.ts for value in series]
+        scores += [value.score for value in series]
+
+    def _load(self, source: str) -> None:
+        since = self._start - timedelta(days=self._spec.threshold_days + 1)
+        found = text_scores.history(self._connection, source, since, self._start + timedelta(microseconds=1))
+        for coin, rows in found.groupby("coin"):
+            self.extend(str(coin), source, _history(rows))
+        self._read.add(source)

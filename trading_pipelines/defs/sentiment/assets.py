@@ -41,7 +41,7 @@ SENTIMENT = table_spec(
     "sentiment",
     group="alternative",
     owner=OWNER,
-    description="What was known to be said about each coin at every quarter of an hour, weighted by age.",
+    description="What was known to be said about each coin at every half-hour, weighted by age.",
     deps=["text_scores"],
     fresh_within=timedelta(hours=4),
 )

@@ -11,7 +11,7 @@ from trading_pipelines.defs.work import is_under_way
 
 @dg.schedule(
     job=sentiment_job,
-    description="Sentiment every 15 minutes, soon after texts were collected and before the next close.",
+    description="New texts and sentiment every 15 minutes, soon after texts were collected and before the next close.",
     cron_schedule="12-59/15 * * * *",
     default_status=dg.DefaultScheduleStatus.RUNNING,
 )

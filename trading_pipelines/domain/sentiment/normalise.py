@@ -14,6 +14,7 @@ _ENTITY = re.compile(r"&(amp|lt|gt|quot|apos|nbsp|#39);")
 _ENTITIES = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'", "nbsp": " ", "#39": "'"}
 _URL = re.compile(r"(?:https?://|www\.)\S+", re.IGNORECASE)
 _HANDLE = re.compile(r"(?<![\w@])@\w{2,30}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SPACE = re.compile(r"\s+")
 _NOT_A_WORD = re.compile(r"[^\w$%.]+")
 _LOOSE_POINT = re.compile(r"(?<!\d)\.|\.(?!\d)")
@@ -32,7 +33,7 @@ def normalise(text: str, limit: int = READ_LENGTH) -> str:
         At most `limit` characters; empty where nothing readable is left.
     """
     joined = unicodedata.normalize("NFKC", _repaired(text[: 4 * limit])).translate(_QUOTES)
-    visible = "".join(" " if unicodedata.category(c) == "Cc" else c for c in joined if _is_kept(c))
+    visible = _CONTROL.sub(" ", joined if joined.isascii() else "".join(c for c in joined if _is_kept(c)))
     plain = _ENTITY.sub(lambda found: _ENTITIES[found[1]], visible)
     return _SPACE.sub(" ", plain).strip()[:limit]
 

@@ -48,7 +48,7 @@ left join lateral (
     order by s.available_at desc limit 1
 ) known on true
 where known.ts is null
-   or (known.score, known.mentions, known.scorer) is distinct from (new.score, new.mentions, %(scorer)s)
+   or abs(known.score - new.score) > 1e-9 or known.mentions <> new.mentions or known.scorer <> %(scorer)s
 on conflict do nothing
 returning coin, source, ts, available_at, score
 """
@@ -96,28 +96,33 @@ def originals(
     return connection.execute(
         "select text_id, available_at, title, body, fingerprint, "
         "array(select coin from text_mentions m where m.text_id = t.text_id) from texts t "
-        "where available_at between %s and %s and (source = %s) = %s and fingerprint is not null and duplicate_of is null order by available_at, text_id",
+        "where available_at between %s and %s and (source = %s) = %s and fingerprint is not null "
+        "and duplicate_of is null order by available_at, text_id",
         (start, end, SIMULATED, simulated),
     ).fetchall()
 
 
-def save_reading(
-    connection: psycopg.Connection[Any],
-    text_id: int,
-    language: str,
-    fingerprint: int,
-    duplicate_of: int | None,
-    mentions: Sequence[Mention],
-) -> None:
-    """Note what was read out of a text."""
-    connection.execute(
-        "update texts set language = %s, fingerprint = %s, duplicate_of = %s where text_id = %s",
-        (language, fingerprint, duplicate_of, text_id),
-    )
+@dataclass(frozen=True)
+class Reading:
+    """What was read out of a text."""
+
+    text_id: int
+    language: str
+    fingerprint: int
+    duplicate_of: int | None
+    mentions: tuple[Mention, ...]
+
+
+def save_readings(connection: psycopg.Connection[Any], readings: Sequence[Reading]) -> None:
+    """Note what was read out of texts."""
     with connection.cursor() as cursor:
         cursor.executemany(
+            "update texts set language = %s, fingerprint = %s, duplicate_of = %s where text_id = %s",
+            [(r.language, r.fingerprint, r.duplicate_of, r.text_id) for r in readings],
+        )
+        cursor.executemany(
             "insert into text_mentions (text_id, coin, confidence) values (%s, %s, %s) on conflict do nothing",
-            [(text_id, mention.coin, mention.confidence) for mention in mentions],
+            [(r.text_id, mention.coin, mention.confidence) for r in readings for mention in r.mentions],
         )
 
 
