@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet --quiet
 
-.PHONY: help run test lint timescale install clean
+.PHONY: help run test lint sentiment timescale install clean
 
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -22,6 +22,9 @@ lint: $(VENV)/development.stamp ## Check format, style, layers and types
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/pyright --pythonpath $(BIN)/python
+
+sentiment: $(VENV)/development.stamp ## Add PyTorch and transformers (on Linux up to 4 GB), for classifiers of texts and their tests
+	@$(PIP) install --constraint requirements-dev.lock --requirement requirements-sentiment.lock
 
 timescale: ## Fetch a TimescaleDB that runs inside Node.js, for the tests that need one
 	@cd tests/timescale && npm install --no-package-lock --no-audit --no-fund --silent

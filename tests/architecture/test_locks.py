@@ -23,7 +23,7 @@ def project(root: Path) -> dict[str, Any]:
     return tomllib.loads((root / "pyproject.toml").read_text())["project"]
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock"])
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock", "requirements-sentiment.lock"])
 def test_every_line_pins_one_version(root: Path, name: str) -> None:
     for lines in locked(root / name).values():
         for line in lines:
@@ -37,7 +37,14 @@ def test_development_environment_contains_the_runtime_one(root: Path) -> None:
     assert {name: development.get(name) for name in runtime} == runtime
 
 
-@pytest.mark.parametrize(("extra", "name"), [(None, "requirements.lock"), ("dev", "requirements-dev.lock")])
+@pytest.mark.parametrize(
+    ("extra", "name"),
+    [
+        (None, "requirements.lock"),
+        ("dev", "requirements-dev.lock"),
+        ("sentiment", "requirements-sentiment.lock"),
+    ],
+)
 def test_what_the_project_asks_for_is_locked(root: Path, project: dict[str, Any], extra: str | None, name: str) -> None:
     wanted = project["dependencies"] if extra is None else project["optional-dependencies"][extra]
     pins = locked(root / name)
