@@ -150,7 +150,7 @@ def fresh(market: list[FeatureInputs]) -> list[FeatureInputs]:
     first = market[0]
     leader = None if first.leader is None else first.leader.known_at(end)
     shared = {"leader": leader, "breadth": first.breadth, "market": first.market}
-    return [replace(inputs.known_at(end), **shared) for inputs in market]
+    return [replace(inputs.known_at(end), observed=inputs.observed, **shared) for inputs in market]
 
 
 def bare_talib(bars: Bars) -> None:

@@ -432,13 +432,16 @@ def side_by_side(symbols: Sequence[FeatureInputs]) -> FeatureInputs:
 
 
 def _observed_side_by_side(series: Sequence[Observed]) -> Observed:
-    length = max(len(x.value) for x in series)
-    long_ago = np.datetime64("1970-01-01", "us")
-    return Observed(
-        np.array([_lengthened(x.available_at, length, long_ago) for x in series]),
-        np.array([_lengthened(x.ts, length, long_ago) for x in series]),
-        np.array([_lengthened(x.value, length, np.nan) for x in series]),
+    shape = len(series), max(len(x.value) for x in series)
+    available_at, ts, value = (
+        np.zeros(shape, "datetime64[us]"),
+        np.zeros(shape, "datetime64[us]"),
+        np.full(shape, np.nan),
     )
+    for row, x in enumerate(series):
+        first = shape[1] - len(x.value)
+        available_at[row, first:], ts[row, first:], value[row, first:] = x.available_at, x.ts, x.value
+    return Observed(available_at, ts, value)
 
 
 def _side_by_side(series: Sequence[Bars]) -> Bars:

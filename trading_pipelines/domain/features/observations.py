@@ -243,29 +243,92 @@ def _evaluate(
     max_delay: int,
     max_age: int,
 ) -> Floats:
-    """Walk along the moments and learn of the versions as they become known; one series may serve many rows."""
+    """Row by row; one series may serve many rows."""
     result = np.full(moments.shape, np.nan)
-    rows, bars = moments.shape
-    shared, length = len(known_at) == 1, known_at.shape[1]
-    times, born, latest = np.empty(length, np.int64), np.empty(length, np.int64), np.empty(length)
-    for row in range(rows):
+    shared = len(known_at) == 1
+    for row in range(len(moments)):
+        if shared and row > 0 and np.array_equal(moments[row], moments[row - 1]):
+            result[row] = result[row - 1]
+            continue
         series = 0 if shared else row
-        n, size, value = 0, 0, np.nan
-        for i in range(bars):
-            news = False
-            while n < length and known_at[series, n] <= moments[row, i]:
-                if not np.isnan(values[series, n]) and known_at[series, n] >= ts[series, n]:
-                    size = _learn(times, born, latest, size, ts[series, n], known_at[series, n], values[series, n])
-                    news = True
-                n += 1
-            if size == 0:
-                continue
-            if news:
-                value = _measured(times[:size], latest[:size], measure, window)
-            newest_known = born[size - 1]
-            if moments[row, i] - newest_known <= max_age and newest_known - times[size - 1] <= max_delay:
-                result[row, i] = value
+        known, speaks, told = known_at[series], ts[series], values[series]
+        first = _first_in_order(known, speaks, told)
+        if first >= 0:
+            known, speaks, told = known[first:], speaks[first:], told[first:]
+            _in_order(moments[row], known, speaks, told, measure, window, max_delay, max_age, result[row])
+        else:
+            _out_of_order(moments[row], known, speaks, told, measure, window, max_delay, max_age, result[row])
     return result
+
+
+@_compiled
+def _first_in_order(known_at: npt.NDArray[np.int64], ts: npt.NDArray[np.int64], values: Floats) -> int:
+    """First value of a series without revisions and late values, as most are; -1 for any other."""
+    first = 0
+    while first < len(values) and np.isnan(values[first]):
+        first += 1
+    for k in range(first, len(values)):
+        if np.isnan(values[k]) or known_at[k] < ts[k] or (k > first and ts[k] <= ts[k - 1]):
+            return -1
+    return first
+
+
+@_compiled
+def _in_order(
+    moments: npt.NDArray[np.int64],
+    known_at: npt.NDArray[np.int64],
+    ts: npt.NDArray[np.int64],
+    values: Floats,
+    measure: int,
+    window: int,
+    max_delay: int,
+    max_age: int,
+    result: Floats,
+) -> None:
+    """What is known at any moment is the series up to there."""
+    n, before, value = 0, 0, np.nan
+    for i in range(len(moments)):
+        if i == 0:
+            n = _place(known_at, moments[0], side="right")
+        while n < len(values) and known_at[n] <= moments[i]:
+            n += 1
+        if n == 0 or moments[i] - known_at[n - 1] > max_age or known_at[n - 1] - ts[n - 1] > max_delay:
+            continue
+        if n != before:
+            value, before = _measured(ts[:n], values[:n], measure, window), n
+        result[i] = value
+
+
+@_compiled
+def _out_of_order(
+    moments: npt.NDArray[np.int64],
+    known_at: npt.NDArray[np.int64],
+    ts: npt.NDArray[np.int64],
+    values: Floats,
+    measure: int,
+    window: int,
+    max_delay: int,
+    max_age: int,
+    result: Floats,
+) -> None:
+    """Walk along the moments and put each version in its place as it becomes known."""
+    length = len(values)
+    times, born, latest = np.empty(length, np.int64), np.empty(length, np.int64), np.empty(length)
+    n, size, value = 0, 0, np.nan
+    for i in range(len(moments)):
+        news = False
+        while n < length and known_at[n] <= moments[i]:
+            if not np.isnan(values[n]) and known_at[n] >= ts[n]:
+                size = _learn(times, born, latest, size, ts[n], known_at[n], values[n])
+                news = True
+            n += 1
+        if size == 0:
+            continue
+        if news:
+            value = _measured(times[:size], latest[:size], measure, window)
+        newest_known = born[size - 1]
+        if moments[i] - newest_known <= max_age and newest_known - times[size - 1] <= max_delay:
+            result[i] = value
 
 
 @_compiled
