@@ -25,6 +25,8 @@ from trading_pipelines.domain.simulation.spec import SimulatedMarketSpec
 
 KLINE = "/v5/market/kline"
 FUNDING = "/v5/market/funding/history"
+OPEN_INTEREST = "/v5/market/open-interest"
+MARK = "/v5/market/mark-price-kline"
 INTERVALS = {"1": "1m", "5": "5m", "15": "15m", "60": "1h", "240": "4h", "D": "1d"}
 
 Fault = Callable[["Answer"], None]
@@ -210,6 +212,8 @@ class FakeBybit(FakeExchange):
             "/v5/market/instruments-info": self._instruments,
             KLINE: self._klines,
             FUNDING: self._funding,
+            OPEN_INTEREST: self._open_interest,
+            MARK: self._mark_prices,
             "/v5/market/tickers": self._tickers,
         }
         time_ms = epoch_ms(self.now)
@@ -302,6 +306,24 @@ class FakeBybit(FakeExchange):
                 for moment in due[::-1][: int(query["limit"])]
             ],
         }
+
+    def _open_interest(self, query: dict[str, str]) -> Any:
+        rows = self.rows(query["symbol"], Timeframe.H1)
+        rows = rows[rows["ts"].between(moment_of(query["startTime"]), moment_of(query["endTime"]))]
+        newest_first = rows.iloc[::-1].head(int(query["limit"]))
+        return {
+            "symbol": query["symbol"],
+            "category": query["category"],
+            "list": [
+                {"openInterest": repr(row.volume), "timestamp": str(epoch_ms(row.ts))}
+                for row in newest_first.itertuples()
+            ],
+            "nextPageCursor": "",
+        }
+
+    def _mark_prices(self, query: dict[str, str]) -> Any:
+        answer = self._klines(query)
+        return {**answer, "list": [row[:5] for row in answer["list"]]}
 
     def _tickers(self, query: dict[str, str]) -> Any:
         return {

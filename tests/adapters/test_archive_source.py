@@ -259,3 +259,46 @@ def test_archive_without_a_readable_file_names_one_instead_of_being_empty(tmp_pa
     broken.write_bytes(b"PAR1 and then nothing")
     with pytest.raises(UserError, match=r"15m\.parquet"):
         ArchiveSource(tmp_path, "bybit").now()
+
+
+def test_mark_prices_lie_in_the_archive_or_beside_it(tmp_path: Path) -> None:
+    folder = tmp_path / "ohlcv"
+    write(folder, make(3))
+    hours = make(5).assign(ts=pd.date_range(START, periods=5, freq="h").as_unit("us"), volume=None)
+    write(tmp_path, hours.drop(columns="volume"), "mark/bybit/BTCUSDT/1h")
+    write(folder, hours.tail(1).assign(close=77.0).drop(columns="volume"), "mark/bybit/BTCUSDT/1h")
+    source = ArchiveSource(folder, "bybit")
+    assert [i.symbol for i in source.instruments()] == ["BTCUSDT"]
+    found = source.mark_prices(source.instruments()[0], START, START + timedelta(hours=9))
+    assert found["ts"].tolist() == hours["ts"].tolist()
+    assert found["close"].tolist() == [*hours["close"].tolist()[:-1], 77.0]
+    assert len(source.mark_prices(source.instruments()[0], START, START + timedelta(hours=2))) == 2
+    assert source.timeframes("BTCUSDT") == (M5,)
+
+
+@pytest.mark.parametrize("kind", ["markPriceKlines", "indexPriceKlines", "premiumIndexKlines"])
+def test_candles_that_nobody_trades_are_not_taken_for_trades(tmp_path: Path, kind: str) -> None:
+    folder = tmp_path / "data/futures/um/monthly"
+    for name, price in ((kind, 50.0), ("klines", 100.0)):
+        path = folder / name / "BTCUSDT/1h/BTCUSDT-1h-2024-03.csv"
+        path.parent.mkdir(parents=True)
+        opened = int(START.timestamp()) * 1000
+        path.write_text(f"{opened},{price},{price},{price},{price},2,{opened + 3_599_999},0,0,0,0,0\n")
+    source = ArchiveSource(tmp_path, "binanceusdm")
+    instrument = source.instruments()[0]
+    candles = pd.concat([p.candles for p in source.candles(instrument, Timeframe.H1, *FAR)])
+    assert candles["close"].tolist() == [100.0]
+    marks = source.mark_prices(instrument, *FAR)
+    assert marks["close"].tolist() == ([50.0] if kind == "markPriceKlines" else [])
+
+
+@pytest.mark.real_data
+def test_recorded_mark_prices_follow_the_trades(real_data_dir: Path) -> None:
+    source = ArchiveSource(real_data_dir / "ohlcv", "binanceusdm")
+    bitcoin = next(i for i in source.instruments() if i.symbol == "BTCUSDT")
+    span = (datetime(2025, 1, 1, tzinfo=UTC), datetime(2025, 10, 1, tzinfo=UTC))
+    marks = source.mark_prices(bitcoin, *span)
+    trades = pd.concat([page.candles for page in source.candles(bitcoin, Timeframe.H1, *span)])
+    both = marks.merge(trades, on="ts", suffixes=("", "_traded"))
+    assert len(both) == len(marks) == 273 * 24
+    assert (both["close"] / both["close_traded"] - 1).abs().max() < 0.005

@@ -18,7 +18,7 @@ from trading_pipelines.adapters.sources.ccxt_source import CcxtSource
 from trading_pipelines.adapters.sources.retry import RetryPolicy
 from trading_pipelines.adapters.sources.venues import VENUES
 from trading_pipelines.application.ingestion import IngestReport, ingest
-from trading_pipelines.domain.market.instrument import Instrument, MarketKind
+from trading_pipelines.domain.market.instrument import Instrument, ListingStatus, MarketKind
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.errors import UserError
 from trading_pipelines.settings import load_settings
@@ -359,3 +359,35 @@ def test_candle_that_the_exchange_corrects_is_overwritten(database: str, bybit: 
         report = run(connection, source, refetch=True)
         assert (report.corrected, report.inserted) == (1, 0)
         pd.testing.assert_frame_equal(stored(connection, "BTCUSDT"), closed_rows(bybit), check_exact=True)
+
+
+def test_open_interest_is_paged_by_the_hour(bybit: FakeBybit, source: CcxtSource) -> None:
+    found = source.open_interest(btc(source), START, NOW)
+    hours = bybit.rows("BTCUSDT", Timeframe.H1)
+    expected = hours[(hours["ts"] >= START) & (hours["ts"] <= NOW)]
+    assert len(bybit.asked(fake_bybit.OPEN_INTEREST)) == 2  # 217 hours, 200 per page
+    assert found["ts"].tolist() == expected["ts"].tolist()
+    assert found["quantity"].tolist() == expected["volume"].tolist()
+    assert found["value_usd"].isna().all()
+
+
+def test_mark_prices_leave_the_hour_in_progress_out(bybit: FakeBybit, source: CcxtSource) -> None:
+    found = source.mark_prices(btc(source), START, NOW)
+    hours = bybit.rows("BTCUSDT", Timeframe.H1)
+    expected = hours[(hours["ts"] >= START) & (hours["ts"] < Timeframe.H1.floor(NOW))]
+    assert list(found) == ["ts", "open", "high", "low", "close"]
+    assert found.to_numpy().tolist() == expected[list(found)].to_numpy().tolist()
+
+
+def test_spot_has_neither_open_interest_nor_mark_prices(bybit: FakeBybit) -> None:
+    source = CcxtSource("bybit_spot", bybit.url, clock=lambda: bybit.now)
+    assert source.open_interest(btc(source), START, NOW).empty
+    assert source.mark_prices(btc(source), START, NOW).empty
+    assert bybit.asked(fake_bybit.MARK) == []
+
+
+def test_listings_carry_the_time_of_the_launch(source: CcxtSource) -> None:
+    found = {one.instrument.symbol: one for one in source.listings()}
+    assert set(found) == {"BTCUSDT", "SOLUSDT"}
+    assert found["BTCUSDT"].status is ListingStatus.TRADING
+    assert found["BTCUSDT"].listed_at == datetime(2020, 3, 30, tzinfo=UTC)

@@ -79,7 +79,7 @@ def read_mark_prices(path: Path) -> pd.DataFrame:
     """The hours of one file: ts and prices, as received; files of mark prices may lack a volume."""
     if path.suffix in (".feather", ".parquet"):
         table = pa.ipc.open_file(str(path)).read_all() if path.suffix == ".feather" else pq.read_table(path)
-        time = _time_column(table.schema)
+        time = _time_column(table.schema, CANDLE_COLUMNS[1:5])
         frame = table.select([time, *CANDLE_COLUMNS[1:5]]).to_pandas().rename(columns={time: "ts"})
         return frame.assign(ts=pd.to_datetime(frame["ts"], utc=True).astype(TS_DTYPE))
     file = open_candles(path)
@@ -263,10 +263,10 @@ def _numbers(column: pa.Array) -> Any:
         return column.to_pandas()
 
 
-def _time_column(schema: pa.Schema) -> str:
-    """Name of the time column; every other candle column has to be there too."""
+def _time_column(schema: pa.Schema, others: Sequence[str] = CANDLE_COLUMNS[1:]) -> str:
+    """Name of the time column; the `others` have to be there too."""
     time = next((name for name in _TIME_NAMES if name in schema.names), None)
-    missing = [name for name in CANDLE_COLUMNS[1:] if name not in schema.names]
+    missing = [name for name in others if name not in schema.names]
     if time is None or missing:
         raise pa.ArrowInvalid(f"no column {', '.join(missing if time else ['ts', *missing])}")
     if not pa.types.is_timestamp(schema.field(time).type):
