@@ -550,13 +550,22 @@ def implied_history(history: pd.DataFrame) -> go.Figure:
     """Median of an implied distribution within its quartiles over time, and spot."""
     colours = formats.palette()
     figure = go.Figure()
-    for column, look in (
-        ("q75", {"line": {"width": 0}, "showlegend": False, "hoverinfo": "skip"}),
-        ("q25", {"line": {"width": 0}, "fill": "tonexty", "fillcolor": _faint(colours.gain), "name": "25 to 75 %"}),
-        ("median", {"line": {"width": 2, "color": colours.gain}, "name": "Median"}),
-        ("spot", {"line": {"width": 1.4, "dash": "dot", "color": colours.muted}, "name": "Spot"}),
+    known = history["q25"].notna() & history["q75"].notna()
+    # A band of its own for each stretch: one trace would fill across what is not known.
+    for number, (_, part) in enumerate(history[known].groupby((~known).cumsum()[known])):
+        band = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip"}
+        figure.add_trace(go.Scatter(x=part["ts"], y=part["q75"], showlegend=False, **band))
+        look = {"fill": "tonexty", "fillcolor": _faint(colours.gain), "showlegend": number == 0}
+        figure.add_trace(go.Scatter(x=part["ts"], y=part["q25"], name="25 to 75 %", **look, **band))
+    for column, name, line in (
+        ("median", "Median", {"width": 2, "color": colours.gain}),
+        ("spot", "Spot", {"width": 1.4, "dash": "dot", "color": colours.muted}),
     ):
-        figure.add_trace(go.Scatter(x=history["ts"], y=history[column], mode="lines", **look))
+        figure.add_trace(
+            go.Scatter(
+                x=history["ts"], y=history[column], mode="lines", name=name, line=line, hovertemplate="%{y:,.6~g}"
+            )
+        )
     figure.update_layout(
         height=300,
         margin={"l": 8, "r": 64, "t": 20, "b": 8},
