@@ -15,6 +15,7 @@ from trading_pipelines.application.leakcheck_path import CHECKS, check_assets
 from trading_pipelines.application.prediction import record_outcomes
 from trading_pipelines.application.replay import replay
 from trading_pipelines.application.training import train
+from trading_pipelines.domain.alternative.series import MARKET, SIMULATED, Observation
 from trading_pipelines.domain.features.registry import NAMES
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.simulation.spec import SimulatedMarketSpec
@@ -22,6 +23,7 @@ from trading_pipelines.domain.validation.drift import DriftSpec
 from trading_pipelines.errors import UserError
 from trading_pipelines.settings import load_settings
 from trading_pipelines.store.connection import Connection, connect
+from trading_pipelines.store.repositories import observations
 from trading_pipelines.store.repositories.drift import drifting
 
 SYMBOLS = ("BTCUSDT", "AVAXUSDT")
@@ -34,6 +36,17 @@ SETTINGS = load_settings(
 )
 
 
+def _moods() -> list[Observation]:
+    """What makes the replay score its span: an index and a mood of each coin, known as they are stamped."""
+    moments = [END - n * timedelta(hours=1) for n in range(12 * 24)]
+    moods = [("sentiment", symbol.removesuffix("USDT"), 0.5) for symbol in SYMBOLS]
+    return [
+        Observation(series, coin, SIMULATED, at, at, value + (at.hour % 7) / 20)
+        for series, coin, value in (("fear_greed", MARKET, 60.0), *moods)
+        for at in moments
+    ]
+
+
 @pytest.fixture(scope="module")
 def prepared(server_url: str, template: str) -> Iterator[str]:
     """A market that was replayed while three versions came into production, one after the other."""
@@ -43,6 +56,7 @@ def prepared(server_url: str, template: str) -> Iterator[str]:
     source = SimulatedSource(SimulatedMarketSpec(symbols=SYMBOLS), clock=lambda: END)
     with connect(url) as connection:
         ingest(connection, source, SYMBOLS, Timeframe.M5, END - timedelta(days=62), END)
+        observations.add(connection, _moods())
         for as_of in TRAINED:
             for symbol in SYMBOLS:
                 train(connection, "simulated", symbol, "15m", as_of, SETTINGS.training, force=True)
@@ -98,6 +112,8 @@ def test_everything_stored_follows_from_what_was_known(market: Connection) -> No
         ("models", "artefact", "update model_versions set as_of = as_of - interval '1 day'"),
         ("predictions", "probability", "update predictions set probability = probability * 0.999"),
         ("predictions", "model_id", "update model_versions set as_of = as_of + interval '30 days'"),
+        ("scores", "score", "update composite_scores set score = score + 0.01"),
+        ("scores", "technical", "update factor_values set mapped[1] = mapped[1] * 0.99"),
         ("decisions", "model_signals.decided_at", "update decisions set decided_at = ts"),
         (
             "decisions",

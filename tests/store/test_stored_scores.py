@@ -8,16 +8,19 @@ import pytest
 from trading_pipelines.adapters.sources.simulated import SimulatedSource
 from trading_pipelines.application.analysis import read_technical_signals
 from trading_pipelines.application.ingestion import ingest
+from trading_pipelines.application.score_calibration import CalibrationRequest, calibrate
 from trading_pipelines.application.scoring import bring_up_to_date, check_scores, score, score_range
 from trading_pipelines.domain.alternative.series import MARKET, SIMULATED, Observation
 from trading_pipelines.domain.engine.params import ExecutionParams
 from trading_pipelines.domain.market.timeframe import Timeframe
+from trading_pipelines.domain.modelling.spec import TrainingSpec
 from trading_pipelines.domain.risk.limits import RiskLimits
 from trading_pipelines.domain.scoring.inputs import INPUT_NAMES
 from trading_pipelines.domain.scoring.spec import FACTORS, ScoringSpec
 from trading_pipelines.domain.simulation.spec import SimulatedMarketSpec
 from trading_pipelines.errors import UserError
 from trading_pipelines.store.connection import Connection
+from trading_pipelines.store.read_models.scores import explain_score, newest_scores, score_history
 from trading_pipelines.store.repositories import observations
 
 NOW = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
@@ -147,3 +150,38 @@ def test_an_unknown_symbol_is_named(market: Connection) -> None:
 
 def test_a_span_without_candles_gives_no_scores(market: Connection) -> None:
     assert _score(market, NOW + timedelta(days=1), NOW + timedelta(days=2)) == 0
+
+
+def test_a_calibration_is_kept_with_its_report_and_chooses_from_what_is_known(market: Connection) -> None:
+    request = CalibrationRequest(
+        "simulated", SYMBOLS, Timeframe.H1, NOW - timedelta(days=90), NOW, train_days=40, test_days=20, samples=50
+    )
+    report = calibrate(market, request, SPEC, TrainingSpec(), NOW)
+    assert len(report.folds) == 3
+    assert report.out_of_sample_from == NOW - timedelta(days=50) + timedelta(minutes=300)
+    assert [variant.name for variant in report.at_marks] == ["charts", "default", "calibrated"]
+    charts = report.at_marks[0]
+    assert charts.signals > 100
+    assert charts.false_signals == round(charts.false_share * charts.signals)
+    assert set(charts.versus_charts) == set()
+    assert sum(report.weights.values()) == pytest.approx(1)
+    assert "momentum" in {source.source for source in report.sources}
+    stored = market.execute("select weights, report ->> 'moments' from score_calibrations").fetchall()
+    assert stored == [([report.weights[name] for name in FACTORS], str(report.moments))]
+
+
+def test_too_little_time_for_one_fold_says_what_to_do(market: Connection) -> None:
+    request = CalibrationRequest("simulated", SYMBOLS, Timeframe.H1, NOW - timedelta(days=30), NOW)
+    with pytest.raises(UserError, match="too few for 365 days of training"):
+        calibrate(market, request, SPEC, TrainingSpec(), NOW)
+
+
+def test_one_score_is_taken_apart_for_people(market: Connection) -> None:
+    _score(market)
+    parts = explain_score(market, "simulated", "BTCUSDT", "15m")
+    assert parts is not None
+    assert parts.score == pytest.approx(50 + sum(factor.contribution for factor in parts.factors))
+    assert {each.name: each.raw for each in parts.inputs}["fear_greed"] == 75
+    assert newest_scores(market, "simulated", "15m")["symbol"].tolist()[0] in SYMBOLS
+    assert explain_score(market, "simulated", "BTCUSDT", "1h") is None
+    assert len(score_history(market, "simulated", "BTCUSDT", "15m", NOW - timedelta(hours=1))) == 4

@@ -25,6 +25,7 @@ from trading_pipelines.application.candidates import Universe, load_candidates
 from trading_pipelines.application.features import current_feature_set, to_aware, to_naive
 from trading_pipelines.application.leakcheck import check_features
 from trading_pipelines.application.prediction import load_classifier
+from trading_pipelines.application.scoring import check_scores
 from trading_pipelines.application.strategy_inputs import from_microseconds, load_input
 from trading_pipelines.application.training_tasks import final_spec
 from trading_pipelines.domain.execution.session import TradingSession
@@ -39,6 +40,7 @@ from trading_pipelines.domain.validation.strategy_check import check_strategy
 from trading_pipelines.errors import UserError
 from trading_pipelines.store.repositories import candles, instruments, sessions
 from trading_pipelines.store.repositories import features as feature_store
+from trading_pipelines.store.repositories import scores as score_store
 
 TOLERANCE = 1e-9
 _STRATEGY_DAYS = 14
@@ -480,6 +482,29 @@ def _decision(scope: _Scope, universe: Universe, row: dict[str, Any]) -> Iterato
             yield Finding(symbol, f"{row['strategy']}.{name}", opened, at, stored, recomputed, cause)
 
 
+def _scores(scope: _Scope) -> _Result:
+    """Composite scores and their inputs, from candles and observations that were known at the close."""
+    found = score_store.newest_spec(scope.connection)
+    if found is None:
+        return 0, []
+    checked, leaks = check_scores(
+        scope.connection, scope.exchange, list(scope.stored), str(scope.timeframe), scope.samples, scope.seed, found
+    )
+    return checked, [
+        Finding(
+            symbol,
+            leak.column,
+            "the earliest sampled row that differs",
+            leak.first.astype("datetime64[us]").astype(datetime).replace(tzinfo=UTC),
+            leak.stored,
+            leak.recomputed,
+            "made with what became known later, or its inputs were corrected or loaded since",
+        )
+        for symbol, several in leaks.items()
+        for leak in several
+    ]
+
+
 def _strategies(scope: _Scope) -> _Result:
     """Strategies of the sessions: the same answers when everything later is taken away."""
     checked, findings = 0, list[Finding]()
@@ -527,6 +552,7 @@ CHECKS: dict[str, Callable[[_Scope], _Result]] = {
     "splits": _splits,
     "models": _models,
     "predictions": _predictions,
+    "scores": _scores,
     "decisions": _decisions,
     "strategies": _strategies,
 }

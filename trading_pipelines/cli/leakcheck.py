@@ -16,7 +16,7 @@ def leakcheck(
     asset: Annotated[
         list[str] | None,
         typer.Option(
-            help="candles, features, labels, splits, models, predictions, decisions or strategies; repeatable."
+            help="candles, features, labels, splits, models, predictions, scores, decisions or strategies; repeatable."
         ),
     ] = None,
     exchange: Exchange = None,

@@ -236,6 +236,6 @@ def _outside_cooldown(symbol: Integers, closed_at: Integers, cooldown: int) -> I
     while i < n:
         taken.append(i)
         end = int(ends[i])
-        after = i + int(np.searchsorted(closed_at[i:end], int(closed_at[i]) + cooldown))
+        after = i + max(int(np.searchsorted(closed_at[i:end], int(closed_at[i]) + cooldown)), 1)
         i = after if after < end else end
     return np.array(taken, dtype=np.int64)
