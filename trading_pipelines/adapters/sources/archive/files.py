@@ -112,7 +112,12 @@ class _ParquetFile:
         self._time = _time_column(self._file.schema_arrow)
 
     def times(self) -> Times:
-        return self._file.read(columns=[self._time]).column(self._time).cast(pa.timestamp("us")).to_numpy()
+        times = np.empty(self._file.metadata.num_rows, "datetime64[us]")
+        filled = 0
+        for batch in self._file.iter_batches(ROWS_PER_BATCH, columns=[self._time]):
+            times[filled : filled + batch.num_rows] = batch.column(0).cast(pa.timestamp("us"))
+            filled += batch.num_rows
+        return times
 
     def frames(self, first: int, last: int) -> Iterator[pd.DataFrame]:
         sizes = [self._file.metadata.row_group(i).num_rows for i in range(self._file.num_row_groups)]

@@ -220,8 +220,14 @@ def _end_of(files: Sequence[SeriesFile], timeframe: Timeframe) -> datetime:
 def _moment_after_last(file: SeriesFile, timeframe: Timeframe) -> datetime:
     with readable(file.path):
         times = open_candles(file.path).times()
-    known = times[~np.isnat(times)]
+    known = _readable(times)
     return _moment(known.max()) + timeframe.delta if len(known) else EPOCH
+
+
+def _readable(times: Times) -> Times:
+    """Times without the unreadable ones; all of them as they are in the usual case, for they may be millions."""
+    broken = np.isnat(times)
+    return times[~broken] if broken.any() else times
 
 
 def _moment(time: np.datetime64) -> datetime:
@@ -235,7 +241,7 @@ def _pages_of(file: SeriesFile, timeframe: Timeframe, start: datetime, end: date
     with readable(file.path):
         opened = open_candles(file.path)
         times = opened.times()
-    known = times[~np.isnat(times)]
+    known = _readable(times)
     if len(known) == 0:
         return
     first, last = file.period or (_moment(known.min()), _moment(known.max()) + timeframe.delta)
