@@ -7,12 +7,13 @@ pytestmark = pytest.mark.usefixtures("on_database", "small_market")
 
 
 def test_flows_show_transactions_and_a_coin_narrows_them(run: Run) -> None:
-    run("collect", "whale_transactions")
+    run("collect", "whale_transactions", "exchange_flows")
 
     everything = run("flows", "--hours", "48", "--json").json
     bitcoin = run("flows", "btc", "--hours", "48", "--json").json
 
     assert {row["coin"] for row in everything["transactions"]} > {"BTC"}
+    assert "BTC" in {row["coin"] for row in everything["coins"]}
     assert {row["coin"] for row in bitcoin["transactions"]} == {"BTC"}
     assert "Large transactions" in run("flows", "--hours", "48").out
 

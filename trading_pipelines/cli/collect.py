@@ -23,8 +23,10 @@ def collect(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Ask the sources of indices, texts, flows and odds, and store what is new."""
-    from trading_pipelines.application.alternative_data import collect_newest
+    """Ask the sources of indices, texts, flows and odds, store what is new, and sum flows and odds."""
+    from trading_pipelines.application.alternative_data import FIRST_LOOK, collect_newest
+    from trading_pipelines.application.flows import update_flows
+    from trading_pipelines.application.odds import update_odds
     from trading_pipelines.services.database import ready_database
     from trading_pipelines.store.connection import connect
 
@@ -35,6 +37,9 @@ def collect(
         raise UserError(f"--since: {start:%Y-%m-%d %H:%M} has not come yet")
     with ready_database(settings) as url, connect(url, application_name="collect") as connection:
         reports = collect_newest(connection, chosen, now, since=start)
+        if any(report.new for report in reports):
+            update_flows(connection, settings, start or now - FIRST_LOOK, now)
+            update_odds(connection, settings, start or now - FIRST_LOOK, now)
     if as_json:
         print_json({"sources": reports})
     else:
