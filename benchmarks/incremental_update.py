@@ -1,8 +1,8 @@
 """Measure the update at a bar close: 50 symbols, five timeframes, from a local exchange; prints one JSON object.
 
 Run with `python benchmarks/incremental_update.py`. The exchange speaks Bybit's protocol on 127.0.0.1 and takes 50 ms
-for an answer. Only the base timeframe is asked for; 15m, 1h, 4h and 1d are derived. Each round stores one more bar of every
-symbol. What the network takes is the number of requests times 50 ms; what else it takes is the platform's own work.
+for an answer. Only the base timeframe is asked for; 15m, 1h, 4h and 1d are derived. Each round stores one more bar of
+every symbol. What the network takes is the number of requests times 50 ms; the rest is the platform's own work.
 """
 
 import json
