@@ -92,6 +92,8 @@ class FillSettings(BaseModel):
     """Candles to fetch at the first start; training windows and folds have to fit in."""
     replay_days: int = Field(default=10, ge=1)
     """Newest days that are replayed; the first models are trained on what lies before them."""
+    text_days: int = Field(default=30, ge=1)
+    """Newest days of news and posts that are collected and read; reading is slower than storing."""
     replay_name: str = Field(default="warmup-replay", min_length=1, max_length=40)
 
 

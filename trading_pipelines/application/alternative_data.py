@@ -35,6 +35,8 @@ WRITERS: Mapping[type, Writer] = {
     MarketOdds: odds.add_odds,
 }
 """What stores items of a type; each returns how many were new."""
+TEXTS = ("news", "posts")
+"""Datasets that are texts."""
 FIRST_LOOK = timedelta(days=2)
 """How far back a source is asked that has never answered."""
 OVERLAP = timedelta(hours=6)

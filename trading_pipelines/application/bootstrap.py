@@ -6,15 +6,16 @@ Does not belong here: the steps themselves.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
 import structlog
 
 from trading_pipelines.adapters.alternative.factory import open_sources
+from trading_pipelines.adapters.scorers.base import ScorerUnavailableError
 from trading_pipelines.adapters.sources import MarketDataSource, choose_instruments, choose_timeframe
-from trading_pipelines.application.alternative_data import OVERLAP, collect
+from trading_pipelines.application.alternative_data import OVERLAP, TEXTS, collect
 from trading_pipelines.application.features import build_features
 from trading_pipelines.application.flows import update_flows
 from trading_pipelines.application.ingestion import IngestProgress, ingest, update_tickers
@@ -22,9 +23,12 @@ from trading_pipelines.application.odds import update_odds
 from trading_pipelines.application.prediction import predict
 from trading_pipelines.application.replay import ReplayProgress, replay
 from trading_pipelines.application.scoring import score_range
+from trading_pipelines.application.sentiment import open_readers, update_sentiment
 from trading_pipelines.application.sessions import paper_session
 from trading_pipelines.application.training import TrainingProgress, train
+from trading_pipelines.domain.alternative.series import SIMULATED
 from trading_pipelines.domain.execution.session import SessionStatus
+from trading_pipelines.domain.market.instrument import split_symbol
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.errors import UserError
 from trading_pipelines.settings import Settings
@@ -115,19 +119,38 @@ class _Fill:
 
     def collect(self) -> None:
         """What is known besides prices, as far back as its sources go; none of them has to answer."""
-        sources = [source for found in open_sources(self.settings).values() for source in found]
-        now = self.source.now()
-        start = now - timedelta(days=self.settings.fill.history_days)
-        for number, source in enumerate(sources):
-            self.on_progress(FillProgress("sources", number / len(sources), source.name))
+        asked = [(dataset, source) for dataset, found in open_sources(self.settings).items() for source in found]
+        now, fill = self.source.now(), self.settings.fill
+        start = now - timedelta(days=fill.history_days)
+        for number, (dataset, source) in enumerate(asked):
+            self.on_progress(FillProgress("sources", number / len(asked), source.name))
             last = source_states.last_success(self.connection, source.name)
-            outcome = collect(self.connection, source, start if last is None else last - OVERLAP, now)
+            first = max(start, now - timedelta(days=fill.text_days)) if dataset in TEXTS else start
+            outcome = collect(self.connection, source, first if last is None else last - OVERLAP, now)
             self.report.collected += outcome.new
             if outcome.status == "FAILING":
                 self.report.problems.append(outcome.detail)
         update_flows(self.connection, self.settings, start, now)
         update_odds(self.connection, self.settings, start, now)
+        self.on_progress(FillProgress("sources", 0.99, "reading texts"))
+        self._read_texts(now)
         self.on_progress(FillProgress("sources", 1.0, f"{self.report.collected:,} new"))
+
+    def _read_texts(self, now: datetime) -> None:
+        """What the texts say; a scorer that lacks something is left to the schedule."""
+        chosen = self.settings.sentiment
+        try:
+            update_sentiment(
+                self.connection,
+                open_readers(chosen),
+                now,
+                simulated=self.source.exchange == SIMULATED,
+                coins=[split_symbol(symbol)[0] for symbol in self.symbols],
+                spec=chosen.aggregation,
+                alerts=chosen.alerts,
+            )
+        except ScorerUnavailableError as error:
+            self.report.problems.append(str(error))
 
     def is_replayed(self) -> bool:
         session = sessions.find(self.connection, self.settings.fill.replay_name)
