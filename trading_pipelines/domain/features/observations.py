@@ -373,13 +373,15 @@ def _unusual(times: npt.NDArray[np.int64], values: Floats, window: int) -> float
     """Daily sums are counted back from the newest time, so that hourly and daily series read alike."""
     days = window // _DAY
     total, filled = np.zeros(days), np.zeros(days, np.bool_)
-    newest = len(times) - 1
-    for k in range(newest, -1, -1):
-        day = (times[newest] - times[k]) // _DAY
-        if day >= days:
-            break
-        total[day] += values[k]
-        filled[day] = True
+    k = len(times) - 1
+    end = times[k]
+    for day in range(days):
+        end -= _DAY
+        after, day_sum = k, 0.0
+        while k >= 0 and times[k] > end:
+            day_sum += values[k]
+            k -= 1
+        total[day], filled[day] = day_sum, k < after
     count, mean, square = 0, 0.0, 0.0
     for day in range(1, days):
         if filled[day]:
