@@ -64,18 +64,18 @@ def test_served_session_of_the_settings_has_their_current_rules(connection: Conn
 BAR = timedelta(minutes=15)
 
 
-def test_session_begins_when_it_is_created_running_or_started_for_the_first_time(
+def test_session_begins_with_the_bar_that_has_closed_last_when_it_is_first_started(
     connection: Connection, settings: Settings
 ) -> None:
-    assert paper_session(connection, settings, T0).begins_at == T0
-    assert paper_session(connection, settings, T0 + BAR).begins_at == T0
-    assert create_session(connection, settings, "at once", start_at=T0).begins_at == T0
+    assert paper_session(connection, settings, T0 + 0.9 * BAR).begins_at == T0 - BAR
+    assert paper_session(connection, settings, T0 + BAR).begins_at == T0 - BAR
+    assert create_session(connection, settings, "at once", start_at=T0).begins_at == T0 - BAR
     waiting = create_session(connection, settings, "later")
     assert waiting.begins_at is None
     start_session(connection, waiting, T0 + BAR)
     pause_session(connection, waiting)
     start_session(connection, waiting, T0 + 2 * BAR)
-    assert find_session(connection, "later").begins_at == T0 + BAR
+    assert find_session(connection, "later").begins_at == T0
     start_replay(connection, new_session(connection, settings, "replayed", SessionMode.REPLAY), T0)
     assert find_session(connection, "replayed").begins_at == T0
 

@@ -10,6 +10,7 @@ import psycopg
 
 from trading_pipelines.application.candidates import session_strategies
 from trading_pipelines.domain.execution.session import SessionMode, SessionStatus, TradingSession
+from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.risk.limits import RiskLimits
 from trading_pipelines.errors import UserError
 from trading_pipelines.settings import Settings
@@ -20,7 +21,7 @@ from trading_pipelines.store.transaction import committed
 def paper_session(
     connection: psycopg.Connection[Any], settings: Settings, now: datetime | None = None
 ) -> TradingSession:
-    """Return the paper session that the settings name; create it at the first call, which begins it at `now`.
+    """Return the paper session that the settings name; create it at the first call, which begins it.
 
     Changed thresholds and limits are taken over. Another exchange, timeframe or capital would make the
     session's history meaningless and asks for another name.
@@ -33,7 +34,7 @@ def paper_session(
     wanted = new_session(connection, settings, settings.session.name, SessionMode.PAPER)
     existing = sessions.find(connection, wanted.name)
     if existing is None:
-        sessions.insert(connection, replace(wanted, begins_at=now), clock=None)
+        sessions.insert(connection, replace(wanted, begins_at=_beginning(wanted.timeframe, now)), clock=None)
         connection.commit()
         return sessions.find(connection, wanted.name) or wanted
     for what in ("mode", "exchange", "timeframe", "start_capital"):
@@ -101,7 +102,8 @@ def create_session(
         The name is taken, a strategy cannot be built, or a symbol is not stored.
     """
     status = SessionStatus.PAUSED if start_at is None else SessionStatus.RUNNING
-    session = new_session(connection, settings, name, SessionMode.PAPER, status=status, begins_at=start_at, **changes)
+    session = new_session(connection, settings, name, SessionMode.PAPER, status=status, **changes)
+    session = replace(session, begins_at=_beginning(session.timeframe, start_at))
     session_strategies(session)
     stored = instruments.by_symbol(connection, session.exchange)
     if unknown := [symbol for symbol in session.symbols if symbol not in stored]:
@@ -119,8 +121,13 @@ def create_session(
 def start_session(connection: psycopg.Connection[Any], session: TradingSession, as_of: datetime) -> str:
     """Let a session open positions; what became of it, in words. The first start is its beginning."""
     sessions.withdraw_stop(connection, session.session_id)
-    sessions.begin(connection, session.session_id, as_of)
+    sessions.begin(connection, session.session_id, _beginning(session.timeframe, as_of))
     return _change_status(connection, session, SessionStatus.RUNNING, "running")
+
+
+def _beginning(timeframe: str, now: datetime | None) -> datetime | None:
+    """Open time of the newest closed bar: it is the first that a live session decides, and it is still fresh."""
+    return None if now is None else Timeframe(timeframe).last_closed(now)
 
 
 def pause_session(connection: psycopg.Connection[Any], session: TradingSession) -> str:
