@@ -115,7 +115,8 @@ def _detail(session: SessionSummary, detail: SignalDetail) -> None:
             st.markdown("**Levels**")
             layout.table(_levels(signal), _LEVEL_COLUMNS, "levels")
             st.markdown("**What drove the prediction**")
-            _factors(detail.factors)
+            _factors(detail.factors[~detail.factors["name"].str.startswith("score")])
+            _score(detail.factors.set_index("name")["weight"])
         with right:
             st.markdown("**Gates at the moment of decision**")
             decisions.gates(detail.gates, "gates")
@@ -178,6 +179,19 @@ def _factors(factors: pd.DataFrame) -> None:
         top["name"].tolist(), weights, [formats.number(w, 3, sign=True) for w in weights], signed=True
     )
     st.plotly_chart(figure, config=charts.STATIC_CONFIG, key="factors")
+
+
+def _score(weights: pd.Series) -> None:
+    """The composite score at the decision, factor by factor, for a signal that could read one."""
+    parts = weights[weights.index.str.startswith("score_")].astype("float64")
+    if parts.empty:
+        return
+    known = formats.number(weights.get("score"), 1)
+    st.markdown(f"**Composite score {known}, its factors from -1 to 1**")
+    values = parts.tolist()
+    names = [formats.words(name.removeprefix("score_")) for name in parts.index]
+    figure = charts.horizontal_bars(names, values, [formats.number(v, 2, sign=True) for v in values], signed=True)
+    st.plotly_chart(figure, config=charts.STATIC_CONFIG, key="score_factors")
 
 
 def _since(session: SessionSummary, key: str) -> datetime:
