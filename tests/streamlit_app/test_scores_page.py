@@ -1,5 +1,7 @@
 """The scores page: the ranking, one score taken apart, and what is missing."""
 
+from collections.abc import Callable
+
 from page_driver import OpenPage, cards, table_with, text_of
 
 
@@ -40,3 +42,12 @@ def test_another_symbol_can_be_chosen(open_page: OpenPage) -> None:
 
 def test_without_scores_the_page_says_where_they_come_from(open_empty_page: OpenPage) -> None:
     assert "No scores yet" in text_of(open_empty_page("scores"))
+
+
+def test_a_signal_shows_the_factors_of_its_score(open_page: OpenPage, change: Callable[[str], None]) -> None:
+    change("update signals set factors = '{\"score\": 75.0, \"score_technical\": 0.6, \"score_momentum\": -0.2}'")
+
+    app = open_page("signals")
+
+    assert not app.exception
+    assert "Composite score 75.0" in text_of(app)
