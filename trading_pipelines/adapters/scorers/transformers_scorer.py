@@ -21,7 +21,7 @@ from trading_pipelines.settings import ClassifierSettings
 
 Floats = npt.NDArray[np.float64]
 
-_CLOSE = 0.05
+_CLOSE = 0.15
 """Difference of the two largest probabilities below which a text is read again with full precision."""
 _MEANINGS = {
     "positive": 1.0,
