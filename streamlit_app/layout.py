@@ -241,6 +241,11 @@ def by_sign(value: Any) -> bool | None:
     return None if formats.missing(value) or value == 0 else value > 0
 
 
+def by_score(value: Any) -> bool | None:
+    """A composite score from 50 up is good."""
+    return None if formats.missing(value) else value >= 50
+
+
 def by_side(value: Any) -> bool | None:
     """Long and rising in the colour of gain, short and falling in the colour of loss."""
     return {"LONG": True, "BUY": True, "UP": True, "SHORT": False, "SELL": False, "DOWN": False}.get(value)

@@ -20,11 +20,6 @@ page = st.navigation(
     {
         "Trading": [
             st.Page("app_pages/market.py", title="Market", icon=":material/monitoring:", default=True),
-            st.Page("app_pages/screener.py", title="Screener", icon=":material/radar:", url_path="screener"),
-            st.Page("app_pages/sentiment.py", title="Sentiment", icon=":material/forum:", url_path="sentiment"),
-            st.Page("app_pages/scores.py", title="Scores", icon=":material/leaderboard:", url_path="scores"),
-            st.Page("app_pages/whale_flows.py", title="Whale flows", icon=":material/waves:", url_path="flows"),
-            st.Page("app_pages/polymarket.py", title="Polymarket", icon=":material/casino:", url_path="odds"),
             st.Page("app_pages/signals.py", title="Signals", icon=":material/sensors:", url_path="signals"),
             st.Page("app_pages/chart.py", title="Chart", icon=":material/candlestick_chart:", url_path="chart"),
             st.Page(
@@ -39,7 +34,6 @@ page = st.navigation(
                 icon=":material/account_tree:",
                 url_path="sessions",
             ),
-            st.Page("app_pages/replay.py", title="Replay", icon=":material/replay:", url_path="replay"),
             st.Page(
                 "app_pages/performance.py",
                 title="Performance",
@@ -47,14 +41,23 @@ page = st.navigation(
                 url_path="performance",
             ),
         ],
+        "Insight": [
+            st.Page("app_pages/scores.py", title="Scores", icon=":material/leaderboard:", url_path="scores"),
+            st.Page("app_pages/screener.py", title="Screener", icon=":material/radar:", url_path="screener"),
+            st.Page("app_pages/sentiment.py", title="Sentiment", icon=":material/forum:", url_path="sentiment"),
+            st.Page("app_pages/whale_flows.py", title="Whale flows", icon=":material/waves:", url_path="flows"),
+            st.Page("app_pages/polymarket.py", title="Polymarket", icon=":material/casino:", url_path="odds"),
+        ],
         "Research": [
+            st.Page("app_pages/replay.py", title="Replay", icon=":material/replay:", url_path="replay"),
             st.Page("app_pages/backtests.py", title="Backtests", icon=":material/science:", url_path="backtests"),
+            st.Page("app_pages/models.py", title="Models", icon=":material/model_training:", url_path="models"),
         ],
         "Platform": [
-            st.Page("app_pages/models.py", title="Models", icon=":material/model_training:", url_path="models"),
             st.Page("app_pages/data_status.py", title="Data status", icon=":material/database:", url_path="data"),
         ],
-    }
+    },
+    expanded=True,
 )
 
 layout.page_style()

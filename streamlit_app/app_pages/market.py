@@ -77,6 +77,13 @@ _COLUMNS = (
     ),
     Column("trend_gap", "EMA 20/80", formats.percent, layout.by_sign, help="EMA 20 over EMA 80, hourly"),
     Column("volume_24h", "Volume 24 h, USDT", formats.compact),
+    Column(
+        "score",
+        "Score",
+        formats.ratio,
+        layout.by_score,
+        help="Composite score, 0 to 100; above 70 strong, below 30 one to avoid",
+    ),
     Column("model", "Model", kind="text", help="Side and confidence of the newest prediction"),
     Column("signal", "Last signal", kind="text", width=250),
 )

@@ -32,13 +32,9 @@ def _age(minutes: object) -> str:
     return "-" if formats.missing(minutes) else formats.duration(float(str(minutes)) * 60)
 
 
-def _points(value: object) -> bool | None:
-    return None if formats.missing(value) else float(str(value)) >= 50
-
-
 _RANKING = (
     Column("symbol", "Symbol", kind="text", pinned=True, width=105),
-    Column("score", "Score", formats.ratio, _points, help="0 to 100; above 70 strong, below 30 one to avoid"),
+    Column("score", "Score", formats.ratio, layout.by_score, help="0 to 100; above 70 strong, below 30 one to avoid"),
     Column("confidence", "Confidence", formats.share, help="Less where factors are missing; not calibrated"),
     Column("agree", "Agree", kind="text", help="Factors that agree with the score, of those that are known"),
     *(Column(name, title, formats.ratio, layout.by_sign, help="From -1 to 1") for name, title in FACTORS.items()),
@@ -60,9 +56,9 @@ def _show_ranking(found: pd.DataFrame) -> None:
             Card("Strong", str(int((found["score"] > 70).sum())), help="Score above 70"),
             Card("To avoid", str(int((found["score"] < 30).sum())), help="Score below 30"),
             Card("Without a score", str(int(found["score"].isna().sum())), help="Less than half of the weights known"),
-            Card("Newest close", formats.moment_utc(found["available_at"].max())),
+            Card("Newest close", formats.moment(found["available_at"].max()), "UTC"),
         ],
-        min_width=130,
+        min_width=190,
     )
     agree = found["consensus"].astype(str) + " of " + found["known"].astype(str)
     layout.table(found.assign(agree=agree), _RANKING, "scores", rows=22)
@@ -76,9 +72,9 @@ def _show_one(parts: ScoreParts) -> None:
             Card("Confidence", formats.share(parts.confidence)),
             Card("Weights known", formats.share(parts.coverage)),
             Card("Agreeing factors", str(parts.consensus)),
-            Card("Close", formats.moment_utc(parts.available_at)),
+            Card("Close", formats.moment(parts.available_at), "UTC"),
         ],
-        min_width=130,
+        min_width=190,
     )
     left, right = st.columns(2)
     with left:

@@ -322,6 +322,35 @@ def test_overview_shows_the_newest_signal_of_the_session_only(
     assert (row["signal_side"], row["signal_at"]) == ("LONG", NOW - 2 * HOUR + BAR)
 
 
+def test_overview_shows_the_newest_score_of_the_timeframe(connection: Connection, bitcoin: int) -> None:
+    insert(connection, "score_definitions", definition_hash="h", factors=[], inputs=[], spec=Jsonb({}))
+    scores = {NOW - 3 * BAR: (15, 40.0), NOW - 2 * BAR: (15, 71.5), NOW - BAR: (60, 12.0)}
+    for ts, (minutes, score) in scores.items():
+        insert(
+            connection,
+            "composite_scores",
+            **{
+                "instrument_id": bitcoin,
+                "bar_minutes": minutes,
+                "ts": ts,
+                "available_at": ts + BAR,
+                "definition_id": 1,
+            },
+            **{
+                "score": score,
+                "confidence": 0.6,
+                "coverage": 1,
+                "known": 0,
+                "bullish": 0,
+                "bearish": 0,
+                "consensus": 0,
+            },
+            **{name: [] for name in ("values", "ages", "weights", "contributions")},
+        )
+
+    assert market.market_overview(connection, "bybit", None, "15m").iloc[0]["score"] == 71.5
+
+
 def test_signals_are_filtered_by_every_criterion(connection: Connection, bitcoin: int, session: UUID) -> None:
     ether = add_instrument(connection, "ETH")
     wanted = add_signal(connection, session, bitcoin, NOW, confidence=0.7)

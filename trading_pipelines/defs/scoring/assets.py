@@ -18,12 +18,13 @@ from trading_pipelines.settings import settings
 
 OWNER = "team:research"
 _FRAME = settings().signal_timeframe
+_BESIDES_PRICES = ("fear_greed", "sentiment", "flow_metrics", "implied_distributions")
 INPUTS = table_spec(
     "factor_values",
     group="analysis",
     owner=OWNER,
     description="What the factors of the composite score were made of: raw value, mapped value and age of each input.",
-    deps=list(dict.fromkeys((f"ohlcv_{_FRAME}", "ohlcv_1h", "technical_signals", "funding_rates", "fear_greed"))),
+    deps=list(dict.fromkeys((f"ohlcv_{_FRAME}", "ohlcv_1h", "technical_signals", "funding_rates", *_BESIDES_PRICES))),
 )
 SCORES = table_spec(
     "composite_scores",
@@ -40,7 +41,7 @@ CALIBRATIONS = table_spec(
     group="research",
     owner=OWNER,
     description="Walk-forward searches for the weights of the score, against charts alone, out of sample.",
-    deps=[f"ohlcv_{_FRAME}", "ohlcv_1h", "funding_rates"],
+    deps=list(dict.fromkeys((f"ohlcv_{_FRAME}", "ohlcv_1h", "funding_rates", *_BESIDES_PRICES))),
 )
 
 

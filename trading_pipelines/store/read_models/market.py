@@ -7,6 +7,7 @@ from uuid import UUID
 import pandas as pd
 import psycopg
 
+from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.store.connection import read_frame
 
 _HOURS = 240
@@ -87,6 +88,16 @@ cross join lateral (
 where i.exchange = %(exchange)s and i.followed
 """
 
+_SCORES = """
+select i.instrument_id, c.score
+from instruments i
+cross join lateral (
+    select nullif(score, 'NaN') as score from composite_scores
+    where instrument_id = i.instrument_id and bar_minutes = %(minutes)s order by ts desc limit 1
+) c
+where i.exchange = %(exchange)s and i.followed
+"""
+
 
 def market_overview(
     connection: psycopg.Connection[Any], exchange: str, session_id: UUID | None, timeframe: str
@@ -98,23 +109,24 @@ def market_overview(
     session_id : UUID or None
         Session whose newest signal per symbol is shown; None shows no signals.
     timeframe : str
-        Timeframe whose newest prediction is shown.
+        Timeframe whose newest prediction and score are shown.
 
     Returns
     -------
     DataFrame
         symbol, status, price, price_at, change_24h (fraction), volume_24h (quote currency), trend (`UP`, `DOWN`,
         `MIXED` or None while there are fewer than 80 hourly bars), trend_gap (EMA 20 over EMA 80 of hourly
-        closes, minus one), spark (list of hourly closes of two days), model_side, model_confidence,
-        signal_side, signal_status, signal_at.
+        closes, minus one), spark (list of hourly closes of two days), score (newest composite score, 0 to 100),
+        model_side, model_confidence, signal_side, signal_status, signal_at.
     """
     newest = read_frame(connection, _NEWEST, {"exchange": exchange}).set_index("instrument_id")
     hourly = read_frame(connection, _HOURLY, {"exchange": exchange, "hours": _HOURS})
     predictions = read_frame(connection, _LAST_PREDICTIONS, {"exchange": exchange, "timeframe": timeframe})
+    scores = read_frame(connection, _SCORES, {"exchange": exchange, "minutes": Timeframe(timeframe).minutes})
     signals = read_frame(connection, _LAST_SIGNALS, {"session": session_id})
     prices = _prices(newest)
-    trends = _trends(hourly, prices)
-    overview = prices.join(trends).join(predictions.set_index("instrument_id")).join(signals.set_index("instrument_id"))
+    found = [frame.set_index("instrument_id") for frame in (scores, predictions, signals)]
+    overview = prices.join([_trends(hourly, prices), *found])
     overview["change_24h"] = overview.pop("ticker_change").fillna(overview.pop("candle_change"))
     overview["volume_24h"] = overview.pop("ticker_volume").fillna(overview.pop("candle_volume"))
     return overview.sort_values("volume_24h", ascending=False, na_position="last").reset_index(drop=True)
