@@ -122,7 +122,7 @@ def _page() -> None:
     if found.empty:
         layout.empty(
             "No scores yet",
-            "Every close is scored in the run that brings market data up to date; a replay scores its own span.",
+            "`trading up` scores every close when it brings market data up to date; a replay scores its own span.",
         )
         return
     _show_ranking(found)

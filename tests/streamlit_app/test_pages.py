@@ -22,6 +22,8 @@ PAGES = (
     "data_status",
     "backtests",
 )
+"""What the seeded platform fills; a page with a world of its own has tests of its own."""
+ALL_PAGES = (*PAGES, "sentiment")
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -34,7 +36,7 @@ def test_page_of_a_running_platform_is_drawn_without_an_error(open_page: OpenPag
     assert len(app.dataframe) + len(app.get("plotly_chart")) > 0
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", ALL_PAGES)
 def test_page_of_an_empty_platform_says_what_will_fill_it(open_empty_page: OpenPage, page: str) -> None:
     app = open_empty_page(page)
 
@@ -44,7 +46,7 @@ def test_page_of_an_empty_platform_says_what_will_fill_it(open_empty_page: OpenP
     assert "trading up" in text_of(app)
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", ALL_PAGES)
 def test_page_without_a_database_names_the_command_and_shows_no_trace(
     open_page_without_database: OpenPage, page: str
 ) -> None:

@@ -45,7 +45,7 @@ def test_without_scores_the_page_says_where_they_come_from(open_empty_page: Open
 
 
 def test_a_signal_shows_the_factors_of_its_score(open_page: OpenPage, change: Callable[[str], None]) -> None:
-    change("update signals set factors = '{\"score\": 75.0, \"score_technical\": 0.6, \"score_momentum\": -0.2}'")
+    change('update signals set factors = \'{"score": 75.0, "score_technical": 0.6, "score_momentum": -0.2}\'')
 
     app = open_page("signals")
 

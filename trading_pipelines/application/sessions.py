@@ -34,7 +34,8 @@ def paper_session(
     wanted = new_session(connection, settings, settings.session.name, SessionMode.PAPER)
     existing = sessions.find(connection, wanted.name)
     if existing is None:
-        sessions.insert(connection, replace(wanted, begins_at=_beginning(wanted.timeframe, now)), clock=None)
+        begun = wanted if now is None else replace(wanted, begins_at=_beginning(wanted, now))
+        sessions.insert(connection, begun, clock=None)
         connection.commit()
         return sessions.find(connection, wanted.name) or wanted
     for what in ("mode", "exchange", "timeframe", "start_capital"):
@@ -103,7 +104,8 @@ def create_session(
     """
     status = SessionStatus.PAUSED if start_at is None else SessionStatus.RUNNING
     session = new_session(connection, settings, name, SessionMode.PAPER, status=status, **changes)
-    session = replace(session, begins_at=_beginning(session.timeframe, start_at))
+    if start_at is not None:
+        session = replace(session, begins_at=_beginning(session, start_at))
     session_strategies(session)
     stored = instruments.by_symbol(connection, session.exchange)
     if unknown := [symbol for symbol in session.symbols if symbol not in stored]:
@@ -121,13 +123,13 @@ def create_session(
 def start_session(connection: psycopg.Connection[Any], session: TradingSession, as_of: datetime) -> str:
     """Let a session open positions; what became of it, in words. The first start is its beginning."""
     sessions.withdraw_stop(connection, session.session_id)
-    sessions.begin(connection, session.session_id, _beginning(session.timeframe, as_of))
+    sessions.begin(connection, session.session_id, _beginning(session, as_of))
     return _change_status(connection, session, SessionStatus.RUNNING, "running")
 
 
-def _beginning(timeframe: str, now: datetime | None) -> datetime | None:
+def _beginning(session: TradingSession, now: datetime) -> datetime:
     """Open time of the newest closed bar: it is the first that a live session decides, and it is still fresh."""
-    return None if now is None else Timeframe(timeframe).last_closed(now)
+    return Timeframe(session.timeframe).last_closed(now)
 
 
 def pause_session(connection: psycopg.Connection[Any], session: TradingSession) -> str:

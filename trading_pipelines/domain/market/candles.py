@@ -83,7 +83,7 @@ def _schema(timeframe: Timeframe, order: list[pa.Check]) -> pa.DataFrameSchema:
     """Checks of each row alone, and `order` for the rows together."""
 
     def is_aligned(ts: "pd.Series[pd.Timestamp]") -> "pd.Series[bool]":
-        return cast("pd.Series[bool]", ts.dt.floor(f"{timeframe.minutes}min") == ts)
+        return ts.dt.floor(f"{timeframe.minutes}min") == ts
 
     finite = pa.Check(np.isfinite, error="not a finite number")
     price = [finite, pa.Check(_is_positive, error="price is not positive")]
