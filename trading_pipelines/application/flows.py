@@ -12,6 +12,7 @@ from typing import Any
 
 import psycopg
 
+from trading_pipelines.application.comparison import Comparison, Difference
 from trading_pipelines.application.features import to_aware
 from trading_pipelines.domain.alternative.series import MARKET, SIMULATED, Observation, coin_of
 from trading_pipelines.domain.market.timeframe import Timeframe
@@ -123,8 +124,8 @@ def compute_flows(
     return [observation for observation in found if observation.available_at <= end]
 
 
-def unfounded_flows(connection: Connection, settings: Settings, start: datetime, end: datetime) -> list[str]:
-    """Stored values of [start, end) that do not follow from the rows that were known when they are said to be."""
+def check_flows(connection: Connection, settings: Settings, start: datetime, end: datetime) -> Comparison:
+    """Compute the values of the days of [start, end) again from the rows known when they are said to be."""
     begin = Timeframe.D1.floor(start)
     sources = chosen_sources(settings)
     coins = traded_coins(connection, settings.exchange)
@@ -133,11 +134,11 @@ def unfounded_flows(connection: Connection, settings: Settings, start: datetime,
     expected = {(o.series, o.coin, o.source, o.ts, o.available_at): o.value for o in computed}
     names = sorted({sources.transactions, *sources.flows.values()})
     stored = observations.read_spoken(connection, SERIES, names, begin, end)
-    return [
-        f"{o.series} {o.coin} of {o.ts:%Y-%m-%d %H:%M} known {o.available_at:%Y-%m-%d %H:%M}"
-        for o in stored
-        if not _agree(o.value, expected.get((o.series, o.coin, o.source, o.ts, o.available_at)))
-    ]
+    again = [(o, expected.get((o.series, o.coin, o.source, o.ts, o.available_at))) for o in stored]
+    return Comparison(
+        len(stored),
+        tuple(Difference(o.coin, o.series, o.ts, o.value, known) for o, known in again if not _agree(o.value, known)),
+    )
 
 
 def _agree(stored: float, expected: float | None) -> bool:

@@ -1,8 +1,8 @@
 """Check every stored asset of the decision path against what was known at its time.
 
 Each check draws stored rows, computes them again from rows that were available by then, and compares. Together they
-follow a trade back: derived candles, features, labels, splits, fitted models with their calibration, predictions,
-decisions, strategies.
+follow a trade back: derived candles, sentiment, flows, odds, features, labels, splits, fitted models with their
+calibration, predictions, scores, decisions, strategies.
 
 Belongs here: one check per asset. Does not belong here: the comparison (`domain.validation.leakage`) and the questions
 put to strategies (`domain.validation.strategy_check`).
@@ -22,12 +22,17 @@ from pydantic import ValidationError
 
 from trading_pipelines.application import training as training_steps
 from trading_pipelines.application.candidates import Universe, load_candidates
+from trading_pipelines.application.comparison import Comparison
 from trading_pipelines.application.features import current_feature_set, to_aware, to_naive
+from trading_pipelines.application.flows import check_flows
 from trading_pipelines.application.leakcheck import check_features
+from trading_pipelines.application.odds import check_ladders
 from trading_pipelines.application.prediction import load_classifier
 from trading_pipelines.application.scoring import check_scores
+from trading_pipelines.application.sentiment import differing_instants
 from trading_pipelines.application.strategy_inputs import from_microseconds, load_input
 from trading_pipelines.application.training_tasks import final_spec
+from trading_pipelines.domain.alternative.series import SIMULATED
 from trading_pipelines.domain.execution.session import TradingSession
 from trading_pipelines.domain.features import registry
 from trading_pipelines.domain.features.compute import FeatureMatrix
@@ -36,8 +41,10 @@ from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.modelling import training
 from trading_pipelines.domain.modelling.metrics import measure
 from trading_pipelines.domain.modelling.spec import TrainingSpec
+from trading_pipelines.domain.simulation.market import EXCHANGE as SIMULATED_EXCHANGE
 from trading_pipelines.domain.validation.strategy_check import check_strategy
 from trading_pipelines.errors import UserError
+from trading_pipelines.settings import Settings
 from trading_pipelines.store.repositories import candles, instruments, sessions
 from trading_pipelines.store.repositories import features as feature_store
 from trading_pipelines.store.repositories import scores as score_store
@@ -79,11 +86,19 @@ class AssetCheck:
 @dataclass(frozen=True)
 class _Scope:
     connection: psycopg.Connection[Any]
-    exchange: str
+    settings: Settings
     symbols: Sequence[str]
     timeframe: Timeframe
     samples: int
     seed: int
+
+    @property
+    def exchange(self) -> str:
+        return self.settings.exchange
+
+    @property
+    def is_simulated(self) -> bool:
+        return self.exchange == SIMULATED_EXCHANGE
 
     @cached_property
     def stored(self) -> dict[str, int]:
@@ -103,7 +118,7 @@ class _Scope:
 
 def check_assets(
     connection: psycopg.Connection[Any],
-    exchange: str,
+    settings: Settings,
     symbols: Sequence[str],
     timeframe: str,
     samples: int,
@@ -120,7 +135,7 @@ def check_assets(
     unknown = set(assets) - set(CHECKS)
     if unknown:
         raise UserError(f"no leak check is named {sorted(unknown)[0]}: there are {', '.join(CHECKS)}")
-    scope = _Scope(connection, exchange, symbols, Timeframe(timeframe), samples, seed)
+    scope = _Scope(connection, settings, symbols, Timeframe(timeframe), samples, seed)
     found: list[AssetCheck] = []
     for name in assets or tuple(CHECKS):
         checked, findings = CHECKS[name](scope)
@@ -505,6 +520,58 @@ def _scores(scope: _Scope) -> _Result:
     ]
 
 
+def _sentiment(scope: _Scope) -> _Result:
+    """Sentiment of some instants, from the scores of texts that were known then."""
+    drawn = scope.rows(
+        "select ts from (select distinct ts from sentiment where (source = %(simulated)s) = %(is_simulated)s) known "
+        "order by md5(ts::text || %(seed)s) limit %(n)s",
+        simulated=SIMULATED,
+        is_simulated=scope.is_simulated,
+    )
+    instants = sorted(row["ts"] for row in drawn)
+    spec = scope.settings.sentiment.aggregation
+    return _compared(differing_instants(scope.connection, instants, simulated=scope.is_simulated, spec=spec))
+
+
+def _flows(scope: _Scope) -> _Result:
+    """Net flows, inflow of stablecoins and whale scores of some days, from transactions and flows known by then."""
+    return _days(scope, check_flows, _days_of(scope, "exchange_netflow_usd"))
+
+
+def _odds(scope: _Scope) -> _Result:
+    """Distributions of some days, from the odds that were known by then."""
+    return _days(scope, check_ladders, _days_of(scope, "prediction_bias"))
+
+
+def _days_of(scope: _Scope, series: str) -> list[datetime]:
+    """Some of the days of a series, ascending; a day has many rows."""
+    drawn = scope.rows(
+        "select day from (select distinct date_trunc('day', ts, 'UTC') as day from observations "
+        "where series = %(series)s and (source = %(simulated)s) = %(is_simulated)s) known "
+        "order by md5(day::text || %(seed)s) limit greatest(%(n)s / 8, 1)",
+        series=series,
+        simulated=SIMULATED,
+        is_simulated=scope.is_simulated,
+    )
+    return sorted(row["day"] for row in drawn)
+
+
+def _days(
+    scope: _Scope,
+    check: Callable[[psycopg.Connection[Any], Settings, datetime, datetime], Comparison],
+    days: Sequence[datetime],
+) -> _Result:
+    found = [check(scope.connection, scope.settings, day, day + timedelta(days=1)) for day in days]
+    return _compared(Comparison(sum(f.compared for f in found), tuple(d for f in found for d in f.differing)))
+
+
+def _compared(found: Comparison) -> _Result:
+    cause = "made with what became known later, or its inputs were corrected or loaded since"
+    return found.compared, [
+        Finding(d.subject, d.column, d.at.isoformat(), d.at, d.stored, d.recomputed, cause) for d in found.differing
+    ]
+
+
 def _strategies(scope: _Scope) -> _Result:
     """Strategies of the sessions: the same answers when everything later is taken away."""
     checked, findings = 0, list[Finding]()
@@ -547,6 +614,9 @@ def _strategies(scope: _Scope) -> _Result:
 
 CHECKS: dict[str, Callable[[_Scope], _Result]] = {
     "candles": _candles,
+    "sentiment": _sentiment,
+    "flows": _flows,
+    "odds": _odds,
     "features": _features,
     "labels": _labels,
     "splits": _splits,

@@ -15,6 +15,7 @@ import numpy as np
 import psycopg
 
 from trading_pipelines.adapters.alternative.base import Delivery
+from trading_pipelines.application.comparison import Comparison, Difference
 from trading_pipelines.domain.alternative.series import SIMULATED, Observation, coin_of
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.prediction_markets.ladder import Implied, Rung, bias, imply
@@ -127,8 +128,8 @@ def imply_distributions(
     return OddsReport(new, leans)
 
 
-def unfounded_ladders(connection: Connection, settings: Settings, start: datetime, end: datetime) -> list[str]:
-    """Stored distributions of [start, end] that do not follow from the odds that were known at their time."""
+def check_ladders(connection: Connection, settings: Settings, start: datetime, end: datetime) -> Comparison:
+    """Imply stored distributions of [start, end) again from the odds that were known at their time."""
     made = compute_ladders(
         connection,
         settings.exchange,
@@ -140,19 +141,22 @@ def unfounded_ladders(connection: Connection, settings: Settings, start: datetim
     )
     expected = {(m.source, m.coin, m.expires_at, m.implied.method.value, m.ts): m.implied for m in made}
     names = [SIMULATED if settings.exchange == SIMULATED_EXCHANGE else "polymarket"]
-    return [
-        f"{row['coin']} {row['expires_at']:%Y-%m-%d} {row['method']} as of {row['ts']:%Y-%m-%d %H:%M}"
-        for row in odds.read_implied(connection, names, start, end)
-        if not _follows(row, expected.get((row["source"], row["coin"], row["expires_at"], row["method"], row["ts"])))
-    ]
+    stored = odds.read_implied(connection, names, start, end)
+    again = [expected.get((r["source"], r["coin"], r["expires_at"], r["method"], r["ts"])) for r in stored]
+    found = [_difference(row, implied) for row, implied in zip(stored, again, strict=True)]
+    return Comparison(len(stored), tuple(difference for difference in found if difference is not None))
 
 
-def _follows(row: dict[str, Any], implied: Implied | None) -> bool:
-    return (
-        implied is not None
-        and tuple(row["strikes"]) == implied.strikes
-        and bool(np.allclose(row["survival"], implied.survival, atol=1e-9))
-    )
+def _difference(row: dict[str, Any], implied: Implied | None) -> Difference | None:
+    """The first probability of a stored distribution that is another one."""
+    known: Sequence[float | None] = [None] * len(row["survival"])
+    if implied is not None and tuple(row["strikes"]) == implied.strikes:
+        known = implied.survival
+    column = f"{row['method']} {row['expires_at']:%Y-%m-%d}"
+    for before, after in zip(row["survival"], known, strict=True):
+        if after is None or not np.isclose(before, after, atol=1e-9):
+            return Difference(row["coin"], column, row["ts"], before, after)
+    return None
 
 
 def compute_ladders(

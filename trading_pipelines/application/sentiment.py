@@ -19,6 +19,7 @@ import structlog
 
 from trading_pipelines.adapters.scorers.base import Scorer
 from trading_pipelines.adapters.scorers.factory import open_other_scorer, open_scorer
+from trading_pipelines.application.comparison import Comparison, Difference
 from trading_pipelines.domain.alternative.series import MARKET, SIMULATED, Observation
 from trading_pipelines.domain.sentiment import duplicates
 from trading_pipelines.domain.sentiment.aggregate import ALL, AggregationSpec, Scored, Sentiment, aggregate, thresholds
@@ -271,14 +272,6 @@ def store_sentiment(
     return stored
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """What computing stored sentiment again has found."""
-
-    compared: int
-    differing: tuple[str, ...]
-
-
 def differing_instants(
     connection: psycopg.Connection[Any], instants: Sequence[datetime], *, simulated: bool, spec: AggregationSpec
 ) -> Comparison:
@@ -286,7 +279,7 @@ def differing_instants(
 
     Each row is made again by the scorers that made it; instants without a row are not looked at.
     """
-    compared, differing = 0, list[str]()
+    compared, differing = 0, list[Difference]()
     for instant in instants:
         before = instant - timedelta(minutes=spec.grid_minutes)
         for scorer, rows in text_scores.stored_at(connection, instant, simulated=simulated).items():
@@ -297,7 +290,8 @@ def differing_instants(
                 compared += 1
                 value = next(iter(again.get((coin, source), ())), None)
                 if value is None or abs(value.score - score) > _SAME or value.mentions != mentions:
-                    differing.append(f"{coin} {source} {instant:%Y-%m-%d %H:%M}: {score:+.4f} stored")
+                    known = None if value is None else value.score
+                    differing.append(Difference(coin, source, instant, score, known))
     return Comparison(compared, tuple(differing))
 
 

@@ -16,7 +16,8 @@ def leakcheck(
     asset: Annotated[
         list[str] | None,
         typer.Option(
-            help="candles, features, labels, splits, models, predictions, scores, decisions or strategies; repeatable."
+            help="candles, sentiment, flows, odds, features, labels, splits, models, predictions, scores, decisions or "
+            "strategies; repeatable."
         ),
     ] = None,
     exchange: Exchange = None,
@@ -35,7 +36,7 @@ def leakcheck(
     frame = check_timeframe(timeframe or settings.signal_timeframe)
     with ready_database(settings) as url, connect(url, application_name="leakcheck") as connection:
         chosen = stored(connection, settings.exchange, split_symbols(symbols))
-        checks = check_assets(connection, settings.exchange, chosen, frame, samples, seed, asset or ())
+        checks = check_assets(connection, settings, chosen, frame, samples, seed, asset or ())
     passed = not any(check.findings for check in checks)
     if as_json:
         print_json({"passed": passed, "exchange": settings.exchange, "timeframe": frame, "checks": checks})

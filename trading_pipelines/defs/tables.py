@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import psycopg
 
+    from trading_pipelines.application.comparison import Comparison
     from trading_pipelines.defs.scope import Window
 
 _CREATE = re.compile(r"^create table (\w+) \((.*?)\n?\);$", re.MULTILINE | re.DOTALL)
@@ -118,6 +119,18 @@ def broken_rows(
         metadata={
             "broken": len(rows),
             "examples": [" ".join(f"{k}={v}" for k, v in row.items()) for row in rows[:5]],
+        },
+    )
+
+
+def compared(found: "Comparison") -> dg.AssetCheckResult:
+    """Pass when everything that was computed again equals what is stored."""
+    return dg.AssetCheckResult(
+        passed=not found.differing,
+        metadata={
+            "compared": found.compared,
+            "broken": len(found.differing),
+            "examples": [str(difference) for difference in found.differing[:5]],
         },
     )
 

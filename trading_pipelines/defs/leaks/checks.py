@@ -50,7 +50,7 @@ def leaks(
     with user_errors(), database.connect() as connection:
         found = check_assets(
             connection,
-            settings().exchange,
+            settings(),
             traded_symbols(connection),
             settings().signal_timeframe,
             settings().orchestration.leak_check_samples,

@@ -43,7 +43,7 @@ def predictions_no_lookahead(clock: ClockResource, database: DatabaseResource) -
     with user_errors(), database.connect() as connection:
         checks = check_assets(
             connection,
-            settings().exchange,
+            settings(),
             traded_symbols(connection),
             settings().signal_timeframe,
             settings().orchestration.lookahead_samples,

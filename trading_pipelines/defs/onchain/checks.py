@@ -11,7 +11,7 @@ import dagster as dg
 
 from trading_pipelines.defs.onchain.assets import EXCHANGE_FLOWS, FLOW_METRICS, WHALE_TRANSACTIONS
 from trading_pipelines.defs.scope import run_window
-from trading_pipelines.defs.tables import broken_rows
+from trading_pipelines.defs.tables import broken_rows, compared
 from trading_pipelines.resources.platform import ClockResource, DatabaseResource, OutsideResource
 from trading_pipelines.settings import settings
 
@@ -26,7 +26,6 @@ where ts >= %(start)s and ts < %(end)s and (available_at > %(now)s or available_
 _FAILING: LiteralString = """
 select source, detail, last_success_at from source_states where source = any(%(sources)s) and status = 'FAILING'
 """
-_MOST_SHOWN = 5
 
 
 def _known_in_time(spec: dg.AssetSpec, query: LiteralString) -> dg.AssetChecksDefinition:
@@ -74,13 +73,13 @@ def flow_metrics_founded(
     context: dg.AssetCheckExecutionContext, clock: ClockResource, database: DatabaseResource
 ) -> dg.AssetCheckResult:
     """Compute the values of the run's days again, each from what was known at its time."""
-    from trading_pipelines.application.flows import unfounded_flows
+    from trading_pipelines.application.flows import check_flows
 
     window = run_window(context, clock.now())
     start = max(window.start, window.end - timedelta(days=31))
     with database.connect() as connection:
-        found = unfounded_flows(connection, settings(), start, window.end)
-    return dg.AssetCheckResult(passed=not found, metadata={"broken": len(found), "examples": found[:_MOST_SHOWN]})
+        found = check_flows(connection, settings(), start, window.end)
+    return compared(found)
 
 
 transactions_known_in_time = _known_in_time(WHALE_TRANSACTIONS, _TRANSACTIONS)

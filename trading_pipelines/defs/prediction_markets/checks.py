@@ -11,7 +11,7 @@ import dagster as dg
 from trading_pipelines.defs.onchain.checks import sources_answer
 from trading_pipelines.defs.prediction_markets.assets import IMPLIED, ODDS
 from trading_pipelines.defs.scope import run_window
-from trading_pipelines.defs.tables import broken_rows
+from trading_pipelines.defs.tables import broken_rows, compared
 from trading_pipelines.resources.platform import ClockResource, DatabaseResource
 from trading_pipelines.settings import settings
 
@@ -19,7 +19,6 @@ _ODDS: LiteralString = """
 select source, market_id, ts, available_at from prediction_odds
 where ts >= %(start)s and ts < %(end)s and (available_at < ts or available_at > %(now)s)
 """
-_MOST_SHOWN = 5
 
 
 @dg.asset_check(
@@ -48,12 +47,12 @@ def distributions_founded(
     context: dg.AssetCheckExecutionContext, clock: ClockResource, database: DatabaseResource
 ) -> dg.AssetCheckResult:
     """Imply the distributions of the run's days again, each from what was known at its time."""
-    from trading_pipelines.application.odds import unfounded_ladders
+    from trading_pipelines.application.odds import check_ladders
 
     window = run_window(context, clock.now())
     with database.connect() as connection:
-        found = unfounded_ladders(connection, settings(), window.start, window.end)
-    return dg.AssetCheckResult(passed=not found, metadata={"broken": len(found), "examples": found[:_MOST_SHOWN]})
+        found = check_ladders(connection, settings(), window.start, window.end)
+    return compared(found)
 
 
 odds_sources_answer = sources_answer(ODDS, "prediction_odds")

@@ -10,7 +10,7 @@ import dagster as dg
 
 from trading_pipelines.defs.scope import run_window
 from trading_pipelines.defs.sentiment.assets import SCORES, SENTIMENT
-from trading_pipelines.defs.tables import broken_rows
+from trading_pipelines.defs.tables import broken_rows, compared
 from trading_pipelines.domain.alternative.series import SIMULATED
 from trading_pipelines.resources.platform import ClockResource, DatabaseResource
 from trading_pipelines.settings import settings
@@ -59,7 +59,4 @@ def sentiment_as_it_was_known(
     chosen = instants[:: max(1, len(instants) // _INSTANTS)]
     with database.connect() as connection:
         found = differing_instants(connection, chosen, simulated=settings().exchange == SIMULATED, spec=spec)
-    return dg.AssetCheckResult(
-        passed=not found.differing,
-        metadata={"compared": found.compared, "broken": len(found.differing), "examples": list(found.differing[:5])},
-    )
+    return compared(found)

@@ -135,11 +135,11 @@ def read_ladder_odds(
 def read_implied(
     connection: psycopg.Connection[Any], sources: Sequence[str], start: datetime, end: datetime
 ) -> list[dict[str, Any]]:
-    """Distributions that were implied in [start, end]."""
+    """Distributions that were implied in [start, end)."""
     with connection.cursor(row_factory=dict_row) as cursor:
         return cursor.execute(
             "select source, coin, expires_at, method, ts, strikes, survival from implied_distributions "
-            "where source = any(%s) and ts >= %s and ts <= %s order by ts, coin, expires_at, method",
+            "where source = any(%s) and ts >= %s and ts < %s order by ts, coin, expires_at, method",
             (list(sources), start, end),
         ).fetchall()
 
