@@ -76,7 +76,7 @@ def execution(
                     stored[ticker.symbol].instrument_id: ticker.price for ticker in market.tickers(session.symbols)
                 },
                 kill=kill,
-                run_id=context.run_id,
+                run_id=context.run.run_id,
             )
             if report.blocked:
                 raise dg.Failure(report.blocked)

@@ -36,7 +36,7 @@ class ProgressLog:
         left = "" if progress.eta_s is None else f", about {progress.eta_s:.0f} s left"
         text = f"{progress.symbol}: {progress.done} of {progress.total} searches and folds{left}"
         self._context.log.info(text)
-        self._context.instance.add_run_tags(self._context.run_id, {TAG: text})
+        self._context.instance.add_run_tags(self._context.run.run_id, {TAG: text})
 
 
 def training_spec(search: bool | None) -> "TrainingSpec":

@@ -48,7 +48,7 @@ def parity_reports(
     now = clock.now()
     day = date.fromisoformat(config.day) if config.day else now.date() - timedelta(days=1)
     with user_errors(), database.connect() as connection:
-        found = live_parity(connection, settings().exchange, day, now, run_id=context.run_id)
+        found = live_parity(connection, settings().exchange, day, now, run_id=context.run.run_id)
         metadata = {
             f"{session}: {name}": getattr(row, name)
             for session, row in found.items()

@@ -44,7 +44,7 @@ def emission(
     now = clock.now()
     with user_errors(), database.connect() as connection:
         outcomes = for_each_session(
-            context.log, connection, lambda session: emit_signals(connection, session, now, run_id=context.run_id)
+            context.log, connection, lambda session: emit_signals(connection, session, now, run_id=context.run.run_id)
         )
         report = sum(outcomes.done.values(), EmissionReport())
         context.log.info(
