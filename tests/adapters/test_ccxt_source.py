@@ -337,7 +337,9 @@ def test_hostile_values_are_quarantined_and_leave_a_known_gap(
     pd.testing.assert_frame_equal(stored(connection, "BTCUSDT"), closed_rows(bybit), check_exact=True)
 
 
-def test_update_costs_one_request_per_symbol_and_dataset(database: str, bybit: FakeBybit, source: CcxtSource) -> None:
+def test_update_costs_one_request_per_symbol_and_none_for_funding_that_is_not_due(
+    database: str, bybit: FakeBybit, source: CcxtSource
+) -> None:
     with connect(database) as connection:
         run(connection, source)
         bybit.requests.clear()
@@ -348,7 +350,7 @@ def test_update_costs_one_request_per_symbol_and_dataset(database: str, bybit: F
         assert [(query["symbol"], query["start"]) for query in asked] == [
             (symbol, str(int(CLOSED.timestamp() * 1000))) for symbol in ("BTCUSDT", "SOLUSDT")
         ]
-        assert len(bybit.asked(FUNDING)) == 2
+        assert bybit.asked(FUNDING) == []
 
 
 def test_candle_that_the_exchange_corrects_is_overwritten(database: str, bybit: FakeBybit, source: CcxtSource) -> None:

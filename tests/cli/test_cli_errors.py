@@ -90,9 +90,7 @@ def test_archive_that_ends_before_the_range_says_when(run: Run, archive: Path) -
 def test_unknown_symbol_is_refused_before_anything_is_stored(run: Run, small_market: None) -> None:
     outcome = run("ingest", "--symbols", "BTCUSD")
     assert outcome.code == 2
-    assert (
-        outcome.err == "error: TRADING_SYMBOLS: simulated simulated has no BTCUSD; did you mean BTCUSDT or ETHUSDT?\n"
-    )
+    assert outcome.err.startswith("error: TRADING_SYMBOLS: simulated simulated has no BTCUSD; did you mean BTCUSDT or ")
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from trading_pipelines.defs.execution.jobs import signal_execution_job
 from trading_pipelines.defs.execution.sensors import signal_execution_sensor
 from trading_pipelines.defs.features.assets import features
 from trading_pipelines.defs.features.checks import features_finite, features_no_lookahead
+from trading_pipelines.defs.leaks.checks import leaks
 from trading_pipelines.defs.market_data.assets import BASE_TABLE, candles
 from trading_pipelines.defs.market_data.jobs import candles_job
 from trading_pipelines.defs.models.assets import prediction, training
@@ -77,9 +78,9 @@ def test_regular_job_asks_only_for_what_was_never_asked_for(books: Any, all_reso
     dg.materialize([candles], partition_key=DAY, resources=all_resources)
     books.connection.execute("delete from ohlcv_5m")
     books.connection.commit()
-    job = dg.Definitions(assets=[candles], jobs=[candles_job], resources=all_resources).resolve_job_def(
-        candles_job.name
-    )
+    job = dg.Definitions(
+        assets=[candles], asset_checks=[leaks], jobs=[candles_job], resources=all_resources
+    ).resolve_job_def(candles_job.name)
     assert job.execute_in_process(partition_key=DAY).success
     assert counts(books, "ohlcv_5m") == {}
 
@@ -148,7 +149,7 @@ def test_lineage_from_candles_to_orders_ends_with_each_signal_executed_once(
 
     platform = dg.Definitions(
         assets=[emission, execution, synchronisation],
-        asset_checks=[prices_in_order, founded, orders_once, positions_protected, equity_identity],
+        asset_checks=[prices_in_order, founded, orders_once, positions_protected, equity_identity, leaks],
         jobs=[signal_emission_job, signal_execution_job],
         sensors=[signal_emission_sensor, signal_execution_sensor],
         resources=all_resources,

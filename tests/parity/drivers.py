@@ -117,7 +117,8 @@ def run_paper(
     What the fast service does, each once per bar, is done here without it. A driver that `trails_late` moves stops by
     the close before the last one: a mistake to be found.
     """
-    session = paper_session(connection, settings, start)
+    # A session begins with the bar that has closed last: here the first of the tape.
+    session = paper_session(connection, settings, start + SIGNAL.delta)
     ids = {s: row.instrument_id for s, row in instruments.by_symbol(connection, session.exchange).items()}
     exchange = PaperExchange(connection, session.session_id, session.execution)
     ts = start

@@ -163,7 +163,7 @@ def test_filled_gap_is_repaired_and_a_partly_filled_one_shrinks(connection: Conn
     gaps.record_gaps(connection, [instrument_id], M5, START, START + DAY)
     write(connection, instrument_id, make(288).iloc[[*range(50, 60), 100]])
     gaps.record_gaps(connection, [instrument_id], M5, START, START + DAY)
-    gaps.confirm_absent(connection, [instrument_id], M5, START, START + DAY)
+    gaps.confirm_absent(connection, [instrument_id], M5, START, START + DAY, gaps.Proof())
     assert known_gaps(connection) == [(40, 50, 10, "absent"), (100, 101, 1, "repaired")]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from test_order_path_faults import Crash, Fault, mortal_connection
+from lives import Crash, Fault, mortal_connection
 from trading_world import BAR, T0, World, build_world
 
 from trading_pipelines.adapters.exchanges.base import ExchangeUnavailable

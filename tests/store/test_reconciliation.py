@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from test_order_path_faults import Crash, Fault, mortal_connection
+from lives import Crash, Fault, mortal_connection
 from trading_world import BAR, T0, World, build_world
 
 from trading_pipelines.adapters.exchanges.base import ExchangeUnavailable, OutcomeUnknown

@@ -18,8 +18,12 @@ STEPS = 20
 """Steps in a minute. Fills are made at the stop or target itself, while a coarse walk jumps past it: as stops are hit
 more often than targets, that would be a gift."""
 CAPITAL = 10_000.0
-UNFOUNDED = [strategy() for name, strategy in STRATEGIES.items() if not strategy().needs.predictions]
-"""The shipped strategies that need no model."""
+UNFOUNDED = [
+    made
+    for made in (strategy() for strategy in STRATEGIES.values())
+    if not (made.needs.predictions or made.needs.scores)
+]
+"""The shipped strategies that need prices alone."""
 
 
 def walk(seed: int, days: int) -> dict[Timeframe, pd.DataFrame]:
