@@ -1,6 +1,7 @@
 """Scorers: remembering, models from a folder, a language model behind a hostile or broken endpoint."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from pydantic import SecretStr
-from tiny_models import save_classifier
+from tiny_models import export, save_classifier
 
 from trading_pipelines.adapters.scorers.base import LexiconScorer, RememberingScorer, ScorerUnavailableError
 from trading_pipelines.adapters.scorers.factory import open_other_scorer, open_scorer
@@ -127,6 +128,29 @@ def test_short_floats_give_the_labels_of_long_ones(folder: Path) -> None:
 
     assert (exact.argmax(axis=1) == fast.argmax(axis=1)).all()
     assert np.abs(exact - fast).max() < 0.05
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_model_that_comes_as_onnx_runs_there_and_says_the_same(folder: Path, tmp_path: Path) -> None:
+    for library in ("onnx", "onnxruntime"):
+        pytest.importorskip(library, reason="the extra `sentiment` is not installed")
+    both = Path(shutil.copytree(folder, tmp_path / "tiny"))
+    export(both)
+    for file in both.glob("*.safetensors"):
+        file.unlink()
+
+    exported, plain = classifier(both), classifier(folder)
+
+    assert np.abs(exported.classify(HEADLINES) - plain.classify(HEADLINES)).max() < 1e-5
+    assert exported.name != plain.name
+
+
+def test_broken_onnx_file_is_one_clear_line(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="the extra `sentiment` is not installed")
+    broken = Path(shutil.copytree(folder, tmp_path / "tiny"))
+    (broken / "model.onnx").write_bytes(b"no model")
+    with pytest.raises(ScorerUnavailableError, match="cannot be loaded"):
+        classifier(broken)
 
 
 def test_empty_long_and_foreign_texts_are_scored(folder: Path) -> None:

@@ -32,6 +32,25 @@ WORDS = [
 ]
 
 
+def export(folder: Path) -> None:
+    """Put the model of a folder there as ONNX too, where the hub's exports have it."""
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    names = ["input_ids", "attention_mask"]
+    (folder / "onnx").mkdir()
+    torch.onnx.export(
+        model,
+        (torch.ones((2, 8), dtype=torch.long), torch.ones((2, 8), dtype=torch.long)),
+        folder / "onnx" / "model.onnx",
+        input_names=names,
+        output_names=["logits"],
+        dynamic_axes={name: {0: "text", 1: "token"} for name in names},
+        dynamo=False,
+    )
+
+
 def save_classifier(folder: Path, labels: Mapping[int, str], *, hidden: int = 32, layers: int = 2) -> Path:
     """Write configuration, weights and vocabulary of a BERT with decided opinions."""
     import torch

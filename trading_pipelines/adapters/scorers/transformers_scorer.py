@@ -54,7 +54,8 @@ class TransformersScorer:
 
     Texts are read in batches of alike length, so that little is computed for padding. Where the processor multiplies
     16-bit floats itself, they are used, and texts that are then on the edge between two labels are read again with 32
-    bits: several times as fast, with the same labels.
+    bits: several times as fast, with the same labels. With 32 bits a model that comes as ONNX too (`onnx/model.onnx`)
+    runs in ONNX Runtime, which takes half of PyTorch's time; PyTorch with 16 bits is faster than both.
 
     Parameters
     ----------
@@ -81,31 +82,34 @@ class TransformersScorer:
                 f"local cache: run `hf download {settings.model}` once"
             )
         import torch
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+        from transformers import AutoConfig, AutoTokenizer
         from transformers.utils import logging as transformers_logging
 
         transformers_logging.disable_progress_bar()
         self._settings = settings
-        self._torch = torch
-        self._fast_model: Any = None
+        self._fast_model: _TorchModel | None = None
         try:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            self._model: Any = AutoModelForSequenceClassification.from_pretrained(
-                folder, local_files_only=True, dtype=torch.float32
-            ).eval()
+            config: Any = AutoConfig.from_pretrained(folder, local_files_only=True)
+            exported = _exported(folder)
+            self._model = _TorchModel(folder, torch.float32) if exported is None else _OnnxModel(exported)
             if _multiplies_16_bits(torch) if fast is None else fast:
-                self._fast_model = AutoModelForSequenceClassification.from_pretrained(
-                    folder, local_files_only=True, dtype=torch.bfloat16
-                ).eval()
+                self._fast_model = _TorchModel(folder, torch.bfloat16)
         except (OSError, ValueError, KeyError) as error:
             reason = str(error).strip().splitlines()[0]
             message = f"TRADING_SENTIMENT__CLASSIFIER__MODEL: {settings.model} cannot be loaded: {reason}"
             raise ScorerUnavailableError(message) from error
-        self.labels = [str(self._model.config.id2label[n]) for n in range(self._model.config.num_labels)]
+        self.labels = [str(config.id2label[n]) for n in range(config.num_labels)]
         self._meaning = _meaning(self.labels, settings.labels)
-        self._longest = min(settings.max_tokens, int(self._model.config.max_position_embeddings))
+        self._longest = min(settings.max_tokens, int(config.max_position_embeddings))
         self.name = f"{settings.model.rstrip('/').rpartition('/')[2]}-{_content_hash(folder)}"
-        log.info("model loaded", model=self.name, labels=self.labels, fast=self._fast_model is not None)
+        log.info(
+            "model loaded",
+            model=self.name,
+            labels=self.labels,
+            fast=self._fast_model is not None,
+            onnx=isinstance(self._model, _OnnxModel),
+        )
 
     def score(self, texts: Sequence[str]) -> list[Score | Unscored]:
         """Score texts; the score is the mean of the labels' meanings, weighted by their probabilities."""
@@ -134,13 +138,59 @@ class TransformersScorer:
         self._fill(found, self._model, tokens, np.flatnonzero(best[:, -1] - best[:, -2] < _CLOSE))
         return found
 
-    def _fill(self, found: Floats, model: Any, tokens: Any, places: npt.NDArray[np.int64]) -> None:
+    def _fill(
+        self, found: Floats, model: "_TorchModel | _OnnxModel", tokens: Any, places: npt.NDArray[np.int64]
+    ) -> None:
         lengths = np.array([len(ids) for ids in tokens["input_ids"]])
+        for batch in _batches(places, lengths, self._settings.batch_size):
+            rows = {name: [values[place] for place in batch] for name, values in tokens.items()}
+            padded = self._tokenizer.pad(rows, padding=True, return_tensors="np")
+            found[batch] = _softmax(model.logits(padded))
+
+
+class _TorchModel:
+    """The model in PyTorch, with floats of one length."""
+
+    def __init__(self, folder: Path, dtype: Any) -> None:
+        import torch
+        from transformers import AutoModelForSequenceClassification
+
+        self._torch = torch
+        self._model: Any = AutoModelForSequenceClassification.from_pretrained(
+            folder, local_files_only=True, dtype=dtype
+        ).eval()
+
+    def logits(self, padded: Mapping[str, npt.NDArray[np.int64]]) -> Floats:
+        """A row per text, a column per label."""
         with self._torch.inference_mode():
-            for batch in _batches(places, lengths, self._settings.batch_size):
-                rows = {name: [values[place] for place in batch] for name, values in tokens.items()}
-                padded = self._tokenizer.pad(rows, padding=True, return_tensors="pt")
-                found[batch] = self._torch.softmax(model(**padded).logits.double(), dim=-1).numpy()
+            tensors = {name: self._torch.from_numpy(values) for name, values in padded.items()}
+            return self._model(**tensors).logits.double().numpy()
+
+
+class _OnnxModel:
+    """The model in ONNX Runtime, on as many threads as PyTorch would take."""
+
+    def __init__(self, file: Path) -> None:
+        import onnxruntime
+        import torch
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        try:
+            self._session: Any = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # the errors of the runtime have no base of their own
+            raise ValueError(f"{file.name}: {error}") from error
+        self._inputs = [node.name for node in self._session.get_inputs()]
+
+    def logits(self, padded: Mapping[str, npt.NDArray[np.int64]]) -> Floats:
+        """A row per text, a column per label."""
+        (found,) = self._session.run(None, {name: padded[name] for name in self._inputs})
+        return found.astype(np.float64)
+
+
+def _softmax(logits: Floats) -> Floats:
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
 
 
 def _batches(
@@ -182,11 +232,18 @@ def _folder(settings: ClassifierSettings) -> Path | None:
     return Path(cached).parent if isinstance(cached, str) else None
 
 
+def _exported(folder: Path) -> Path | None:
+    """The model as ONNX, where it comes so too and there is something to run it."""
+    if find_spec("onnxruntime") is None:
+        return None
+    return next((file for file in (folder / "onnx" / "model.onnx", folder / "model.onnx") if file.is_file()), None)
+
+
 def _content_hash(folder: Path) -> str:
     """Of the weights and of what reads them: the same name with other weights is another scorer."""
     digest = hashlib.blake2b(digest_size=4)
-    for file in sorted(folder.iterdir()):
-        if file.suffix in {".safetensors", ".bin", ".json", ".txt"}:
+    for file in (*sorted(folder.iterdir()), *sorted(folder.glob("onnx/model.onnx"))):
+        if file.suffix in {".safetensors", ".bin", ".json", ".txt", ".onnx"}:
             with file.open("rb") as content:
                 while piece := content.read(1 << 20):
                     digest.update(piece)
