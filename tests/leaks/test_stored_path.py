@@ -157,5 +157,5 @@ def test_drift_of_the_version_in_production_is_stored_once_a_day_and_told_when_i
 
 
 def test_unknown_asset_is_refused_with_the_names_of_those_there_are(market: Connection) -> None:
-    with pytest.raises(UserError, match="there are candles, features, labels"):
+    with pytest.raises(UserError, match="there are candles, sentiment, flows"):
         check_assets(market, SETTINGS, SYMBOLS, "15m", 1, 0, ["nonsense"])

@@ -117,8 +117,7 @@ def run_paper(
     What the fast service does, each once per bar, is done here without it. A driver that `trails_late` moves stops by
     the close before the last one: a mistake to be found.
     """
-    # A session begins with the bar that has closed last: here the first of the tape.
-    session = paper_session(connection, settings, start + SIGNAL.delta)
+    session = _begun(connection, settings, start)
     ids = {s: row.instrument_id for s, row in instruments.by_symbol(connection, session.exchange).items()}
     exchange = PaperExchange(connection, session.session_id, session.execution)
     ts = start
@@ -147,6 +146,7 @@ def run_monitor(
 ) -> TradingSession:
     """Let the fast service tick over the tape, with the runs that the sensors would ask for in between."""
     tape.clock = start
+    _begun(connection, settings, start)
     trader = Trader(connection, settings, tape, kill, start)
     (desk,) = trader.desks
     ts = start
@@ -158,6 +158,11 @@ def run_monitor(
         ts += BASE.delta
     _decide_after_close(connection, settings, tape, trader, end, kill)
     return desk.session
+
+
+def _begun(connection: Connection, settings: Settings, start: datetime) -> TradingSession:
+    """A live session begins with the bar that has closed last: here the first of the tape."""
+    return paper_session(connection, settings, start + SIGNAL.delta)
 
 
 def _decide_after_close(
