@@ -10,12 +10,14 @@ Time runs along the last axis. An array of two axes holds symbols side by side, 
 
 from typing import Any, cast
 
+import bottleneck  # pyright: ignore[reportMissingTypeStubs]  # it has none
 import numba
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 Times = npt.NDArray[np.datetime64]
+_BOTTLENECK = cast(Any, bottleneck)
 
 
 def lag(values: Floats, bars: int) -> Floats:
@@ -68,7 +70,9 @@ def rolling_covariance(a: Floats, b: Floats, period: int) -> Floats:
 
 def rolling_median(values: Floats, period: int) -> Floats:
     """Median over a window."""
-    return _median(_rows(values), period).reshape(values.shape)
+    if values.shape[-1] < period:
+        return np.full(values.shape, np.nan)
+    return _BOTTLENECK.move_median(values, period)
 
 
 def newest(values: Floats, most: int) -> Floats:
@@ -174,38 +178,6 @@ def _covariance(a: Floats, b: Floats, period: int) -> Floats:
                     product[j] += x * y
             for j in range(windows):
                 result[row, first + j] = product[j] / period - sum_a[j] / period * (sum_b[j] / period)
-    return result
-
-
-@_compiled
-def _median(values: Floats, period: int) -> Floats:
-    """Keep the window sorted: one number goes, one comes, and those between their places move by one."""
-    result = np.full(values.shape, np.nan)
-    rows, bars = values.shape
-    for row in range(rows):
-        window = np.empty(period)
-        full = 0
-        for i in range(bars):
-            value = values[row, i]
-            if np.isnan(value):
-                full = 0
-                continue
-            full += 1
-            if full < period:
-                continue
-            if full == period:
-                window[:] = np.sort(values[row, i - period + 1 : i + 1])
-            else:
-                hole, place = _place(window, values[row, i - period]), _place(window, value)
-                if place > hole:
-                    place -= 1
-                    for k in range(hole, place):
-                        window[k] = window[k + 1]
-                else:
-                    for k in range(hole, place, -1):
-                        window[k] = window[k - 1]
-                window[place] = value
-            result[row, i] = (window[(period - 1) // 2] + window[period // 2]) / 2
     return result
 
 
