@@ -1,5 +1,6 @@
 """The archive: files as people have them, whole, long, unordered or broken."""
 
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -94,6 +95,28 @@ def test_unordered_file_is_served_in_order_with_its_duplicates(tmp_path: Path) -
     found = joined(pages(tmp_path))
     assert found["ts"].is_monotonic_increasing
     assert len(found) == 503
+
+
+def test_long_unordered_file_is_served_in_order(tmp_path: Path) -> None:
+    write(tmp_path, make(1_100_000).iloc[::-1])
+    pd.testing.assert_frame_equal(joined(pages(tmp_path)), make(1_100_000))
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_memory_does_not_grow_with_the_file(tmp_path: Path, backwards: bool) -> None:
+    def peak(bars: int) -> int:
+        candles = make(bars)
+        write(tmp_path / str(bars), candles.iloc[::-1] if backwards else candles)
+        source = ArchiveSource(tmp_path / str(bars), "bybit")
+        del candles
+        tracemalloc.start()
+        try:
+            assert sum(len(page.candles) for page in source.candles(source.instruments()[0], M5, *FAR)) == bars
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert peak(2_000_000) < 1.2 * peak(1_000_000)
 
 
 def test_duplicate_across_a_batch_border_stays_in_one_page(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ to which series (`layout`) and which rows are sound (`domain.market.candles`).
 """
 
 import io
+import sys
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -40,11 +41,11 @@ _MILLISECONDS_END = 100_000_000_000_000
 class CandleFile(Protocol):
     """One opened file."""
 
-    def times(self) -> Times:
+    def times(self) -> Iterator[Times]:
         """Open times alone, as datetime64[us] in UTC and in the order of the file; NaT where unreadable."""
         ...
 
-    def frames(self, first: int, last: int) -> Iterator[pd.DataFrame]:
+    def frames(self, first: int = 0, last: int = sys.maxsize) -> Iterator[pd.DataFrame]:
         """Candle frames as received that hold the rows of the positions [first, last), and perhaps more."""
         ...
 
@@ -83,7 +84,7 @@ def read_mark_prices(path: Path) -> pd.DataFrame:
         frame = table.select([time, *CANDLE_COLUMNS[1:5]]).to_pandas().rename(columns={time: "ts"})
         return frame.assign(ts=pd.to_datetime(frame["ts"], utc=True).astype(TS_DTYPE))
     file = open_candles(path)
-    return pd.concat(list(file.frames(0, len(file.times()))), ignore_index=True)[list(CANDLE_COLUMNS[:5])]
+    return pd.concat(list(file.frames()), ignore_index=True)[list(CANDLE_COLUMNS[:5])]
 
 
 @contextmanager
@@ -108,18 +109,15 @@ class _ParquetFile:
     path: Path
 
     def __post_init__(self) -> None:
-        self._file = pq.ParquetFile(self.path)
+        # Buffered, because a column that is read whole takes as much memory as its row group is long.
+        self._file = pq.ParquetFile(self.path, buffer_size=_BLOCK_BYTES, pre_buffer=False)
         self._time = _time_column(self._file.schema_arrow)
 
-    def times(self) -> Times:
-        times = np.empty(self._file.metadata.num_rows, "datetime64[us]")
-        filled = 0
+    def times(self) -> Iterator[Times]:
         for batch in self._file.iter_batches(ROWS_PER_BATCH, columns=[self._time]):
-            times[filled : filled + batch.num_rows] = batch.column(0).cast(pa.timestamp("us"))
-            filled += batch.num_rows
-        return times
+            yield _microseconds(batch.column(0))
 
-    def frames(self, first: int, last: int) -> Iterator[pd.DataFrame]:
+    def frames(self, first: int = 0, last: int = sys.maxsize) -> Iterator[pd.DataFrame]:
         sizes = [self._file.metadata.row_group(i).num_rows for i in range(self._file.num_row_groups)]
         ends = np.cumsum(sizes)
         groups = [i for i, stop in enumerate(ends) if stop > first and stop - sizes[i] < last]
@@ -138,13 +136,11 @@ class _FeatherFile:
         self._file = pa.ipc.open_file(pa.memory_map(str(self.path)))
         self._time = _time_column(self._file.schema)
 
-    def times(self) -> Times:
-        columns = [self._file.get_batch(i).column(self._time) for i in range(self._file.num_record_batches)]
-        if not columns:
-            return np.empty(0, "datetime64[us]")
-        return pa.chunked_array(columns).cast(pa.timestamp("us")).to_numpy()
+    def times(self) -> Iterator[Times]:
+        for i in range(self._file.num_record_batches):
+            yield _microseconds(self._file.get_batch(i).column(self._time))
 
-    def frames(self, first: int, last: int) -> Iterator[pd.DataFrame]:
+    def frames(self, first: int = 0, last: int = sys.maxsize) -> Iterator[pd.DataFrame]:
         start = 0
         for i in range(self._file.num_record_batches):
             batch = self._file.get_batch(i).select([self._time, *CANDLE_COLUMNS[1:]])
@@ -165,11 +161,11 @@ class _CsvFile:
     path: Path
     _odd: list[str] = field(default_factory=list[str])
 
-    def times(self) -> Times:
-        found = [_moments(batch.column(0)) for batch in self._batches()]
-        return np.concatenate([np.empty(0, "datetime64[us]"), *found])
+    def times(self) -> Iterator[Times]:
+        for batch in self._batches():
+            yield _moments(batch.column(0))
 
-    def frames(self, first: int, last: int) -> Iterator[pd.DataFrame]:
+    def frames(self, first: int = 0, last: int = sys.maxsize) -> Iterator[pd.DataFrame]:
         start = 0
         self._odd.clear()
         for batch in self._batches():
@@ -245,6 +241,10 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _microseconds(column: pa.Array) -> Times:
+    return column.cast(pa.timestamp("us")).to_numpy(zero_copy_only=False)
 
 
 def _moments(column: pa.Array) -> Times:

@@ -1,8 +1,10 @@
 """One exchange of an archive as a source of market data."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,6 @@ import pyarrow.parquet as pq
 
 from trading_pipelines.adapters.sources.archive.files import (
     CandleFile,
-    Times,
     open_candles,
     read_funding,
     read_mark_prices,
@@ -35,6 +36,8 @@ from trading_pipelines.errors import UserError
 
 _FUNDING_FILE = Path("funding", "funding_rates.parquet")
 """Funding of all exchanges in one file, inside the folder or beside it."""
+_ROWS_TO_SORT = 500_000
+"""Of a file that is not in the order of time, about so many are held at once."""
 _FUNDING_COLUMNS = ("exchange", "symbol", "ts", "funding_rate")
 
 
@@ -219,15 +222,37 @@ def _end_of(files: Sequence[SeriesFile], timeframe: Timeframe) -> datetime:
 
 def _moment_after_last(file: SeriesFile, timeframe: Timeframe) -> datetime:
     with readable(file.path):
-        times = open_candles(file.path).times()
-    known = _readable(times)
-    return _moment(known.max()) + timeframe.delta if len(known) else EPOCH
+        held = _survey(open_candles(file.path))
+    return EPOCH if held.span is None else held.span[1] + timeframe.delta
 
 
-def _readable(times: Times) -> Times:
-    """Times without the unreadable ones; all of them as they are in the usual case, for they may be millions."""
-    broken = np.isnat(times)
-    return times[~broken] if broken.any() else times
+@dataclass(frozen=True)
+class _Survey:
+    """What a file holds, by its open times alone."""
+
+    rows: int
+    span: tuple[datetime, datetime] | None
+    """Earliest and latest open time; None without any that can be read."""
+    ascending: bool
+    """Whether the rows are in the order of time, and each has one."""
+    wanted: tuple[int, int]
+    """If so: positions of the first row that is wanted and of the first after those."""
+
+
+def _survey(file: CandleFile, start: datetime = EPOCH, end: datetime = EPOCH) -> _Survey:
+    """Go through the times of a file of which the bars in [start, end) are wanted."""
+    sought = [np.datetime64(t.replace(tzinfo=None), "us") for t in (start, end)]
+    rows, ascending, before = 0, True, np.zeros(2, int)
+    earliest, latest, newest = (np.datetime64("NaT", "us") for _ in range(3))
+    for times in file.times():
+        if len(times) == 0:
+            continue
+        in_order = (times[1:] >= times[:-1]).all() and not (np.isnat(times[0]) or times[0] < newest)
+        rows, ascending, newest = rows + len(times), ascending and bool(in_order), times[-1]
+        earliest, latest = np.fmin(earliest, np.fmin.reduce(times)), np.fmax(latest, np.fmax.reduce(times))
+        before += np.searchsorted(times, sought)
+    span = None if np.isnat(earliest) else (_moment(earliest), _moment(latest))
+    return _Survey(rows, span, ascending, (int(before[0]), int(before[1])))
 
 
 def _moment(time: np.datetime64) -> datetime:
@@ -240,25 +265,26 @@ def _pages_of(file: SeriesFile, timeframe: Timeframe, start: datetime, end: date
         return
     with readable(file.path):
         opened = open_candles(file.path)
-        times = opened.times()
-    known = _readable(times)
-    if len(known) == 0:
+        held = _survey(opened, start, end)
+    if held.span is None:
         return
-    first, last = file.period or (_moment(known.min()), _moment(known.max()) + timeframe.delta)
+    first, last = file.period or (held.span[0], held.span[1] + timeframe.delta)
     start, end = max(start, first), min(end, last)
     if start < end:
         with readable(file.path):
-            yield from _pages(_frames(opened, times, start, end), start, end)
+            frames = opened.frames(*held.wanted) if held.ascending else _sorted(opened, held.rows, start, end)
+            yield from _pages(frames, start, end)
 
 
-def _frames(file: CandleFile, times: Times, start: datetime, end: datetime) -> Iterator[pd.DataFrame]:
-    """Ascending frames that hold the rows of [start, end) and more; unordered files are sorted in memory."""
-    if not (times[1:] >= times[:-1]).all():
-        whole = pd.concat(list(file.frames(0, len(times))), ignore_index=True)
-        yield whole.sort_values("ts", kind="stable", na_position="first")
-        return
-    first, last = np.searchsorted(times, [np.datetime64(t.replace(tzinfo=None), "us") for t in (start, end)])
-    yield from file.frames(int(first), int(last))
+def _sorted(file: CandleFile, rows: int, start: datetime, end: datetime) -> Iterator[pd.DataFrame]:
+    """The rows of [start, end) in order, from a file read anew for each stretch of time that fits into memory."""
+    edges = pd.date_range(start, end, periods=rows // _ROWS_TO_SORT + 2, unit="us")
+    for number, (since, until) in enumerate(pairwise(edges)):
+        parts = [
+            frame[frame["ts"].between(since, until, inclusive="left") | ((number == 0) & frame["ts"].isna())]
+            for frame in file.frames()
+        ]
+        yield pd.concat(parts, ignore_index=True).sort_values("ts", kind="stable", na_position="first")
 
 
 def _pages(frames: Iterator[pd.DataFrame], start: datetime, end: datetime) -> Iterator[CandlePage]:
