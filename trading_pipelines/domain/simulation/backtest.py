@@ -10,7 +10,7 @@ All times are UTC; in arrays they are microseconds since 1970.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -350,7 +350,7 @@ def make_plan(
     refuses. The candidates of one close are in the order of descending confidence, then of the symbols.
     """
     shape = data.market.close.shape
-    atr, exits = np.full(shape, np.nan), np.zeros(shape, np.uint8)
+    atr, exits = np.empty(shape), np.zeros(shape, np.uint8)
     bars, symbols, rows = list[Integers](), list[Integers](), list[Floats]()
     for s, (seen, at) in enumerate(zip(data.inputs, data.at, strict=True)):
         told, proposals = propose(strategy, seen)
@@ -360,6 +360,7 @@ def make_plan(
             bars.append(i)
         else:
             known = at >= 0
+            atr[s] = np.nan
             atr[s, at[known]], exits[s, at[known]] = told.atr[known], told.exit[known]
             i = i[known[i]]
             bars.append(at[i])
@@ -395,7 +396,8 @@ def _bars(symbol: str, frame: pd.DataFrame) -> Bars:
 
 
 def _microseconds(ts: Any) -> Integers:
-    return pd.DatetimeIndex(ts).as_unit("us").asi8
+    index = pd.DatetimeIndex(ts)
+    return (index if index.unit == "us" else index.as_unit("us")).asi8
 
 
 def _union(times: Sequence[Integers]) -> Integers:
@@ -432,10 +434,10 @@ def _funding(
     """Assign each settlement to the first bar of its symbol that opens at or after it; the fields of `Market`."""
     start, bars, prices = [0], [np.empty(0, np.int64)], [np.empty(0)]
     for s, (frame, bars_of) in enumerate(zip(due, own, strict=True)):
-        ordered = frame.sort_values("ts")
+        ordered = frame if frame["ts"].is_monotonic_increasing else frame.sort_values("ts")
         at = np.searchsorted(bars_of.ts, _microseconds(ordered["ts"]), side="left")
         known = at < len(bars_of)
-        index = np.searchsorted(ts, bars_of.ts[at[known]])
+        index = at[known] if len(bars_of) == len(ts) else np.searchsorted(ts, bars_of.ts[at[known]])
         mark = ordered["mark"].to_numpy(np.float64)[known] if "mark" in ordered else np.full(len(index), np.nan)
         mark = np.where(np.isnan(mark), opens[s, index], mark)
         bars.append(index)
@@ -458,7 +460,13 @@ def _times(microseconds: Integers) -> pd.DatetimeIndex:
 
 def _names(names: Sequence[str], codes: npt.NDArray[np.generic]) -> Any:
     """Names by their position, as a categorical column; -1 is missing."""
-    return pd.Categorical.from_codes(codes.astype(np.int32), dtype=pd.CategoricalDtype(list(names)))
+    return pd.Categorical.from_codes(codes.astype(np.int32), dtype=_categories(tuple(names)))
+
+
+@lru_cache
+def _categories(names: tuple[str, ...]) -> pd.CategoricalDtype:
+    """Kept, because pandas takes longer to look at a few names than at ten thousand codes."""
+    return pd.CategoricalDtype(list(names))
 
 
 def _codes(
