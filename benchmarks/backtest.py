@@ -12,9 +12,7 @@ import argparse
 import importlib.util
 import json
 import os
-import statistics
 import sys
-import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,10 +20,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow
+from backtest_terms import CAPITAL, EXECUTION, speed, timed
 
 from trading_pipelines.domain.engine import kernel
 from trading_pipelines.domain.engine.lifecycle import pack_execution
-from trading_pipelines.domain.engine.params import ExecutionParams
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.risk.sizing import pack_limits
 from trading_pipelines.domain.simulation.backtest import BacktestInput, BacktestResult, make_plan, run_backtest
@@ -33,8 +31,6 @@ from trading_pipelines.domain.strategies.ema_cross import BENCHMARK_LIMITS, EmaC
 
 SYMBOLS = ("ADAUSDT", "BNBUSDT", "BTCUSDT", "DOGEUSDT", "ETHUSDT", "SOLUSDT", "SUIUSDT", "XRPUSDT")
 BARS = 78_912
-EXECUTION = ExecutionParams()
-CAPITAL = 10_000.0
 SWEEP = [EmaCross(fast, slow) for fast in range(5, 45) for slow in range(50, 175, 5)]
 YEAR_OF_5M_BARS = 105_120
 FREQTRADE_REPEAT = 3
@@ -44,8 +40,8 @@ def main() -> None:
     """Compile, load, measure."""
     options = _options()
     timeframe = Timeframe(options.timeframe)
-    first, _ = _timed(lambda: _end_to_end(_walks(("AUSDT",), 500), Timeframe.M5, {}))
-    load, frames = _timed(lambda: _load(options) if options.data else _walks(options.symbols, BARS))
+    first, _ = timed(lambda: _end_to_end(_walks(("AUSDT",), 500), Timeframe.M5, {}))
+    load, frames = timed(lambda: _load(options) if options.data else _walks(options.symbols, BARS))
     funding = {symbol: _funding(frame) for symbol, frame in frames.items()}
     result, added = _with_added_memory(lambda: _end_to_end(frames, timeframe, funding))
     data = BacktestInput.from_frames(frames, timeframe, funding=funding)
@@ -157,32 +153,13 @@ def _sweep(symbol: tuple[str, pd.DataFrame], timeframe: Timeframe) -> dict[str, 
         results = (run_backtest(data, s, EXECUTION, BENCHMARK_LIMITS, CAPITAL) for s in SWEEP)
         return [result.performance.sharpe for result in results]
 
-    seconds, _ = _timed(run)
+    seconds, _ = timed(run)
     bars = len(symbol[1])
     return {
         "combinations": len(SWEEP),
         "bars": bars,
         "seconds": round(seconds, 2),
         "seconds_per_year_of_5m_bars": round(seconds * YEAR_OF_5M_BARS / bars, 2),
-    }
-
-
-def _timed(call: Callable[[], Any]) -> tuple[float, Any]:
-    start = time.perf_counter()
-    value = call()
-    return time.perf_counter() - start, value
-
-
-def speed(call: Callable[[], Any], repeat: int, symbol_bars: int) -> dict[str, float]:
-    """Call again and again; milliseconds, and million symbol-bars a second, by both clocks."""
-    wall, own = list[float](), list[float]()
-    for _ in range(repeat):
-        started = time.thread_time()
-        wall.append(_timed(call)[0])
-        own.append(time.thread_time() - started)
-    figures = {"best": min(wall), "median": statistics.median(wall), "median_cpu": statistics.median(own)}
-    return {f"{name}_ms": round(1e3 * seconds, 2) for name, seconds in figures.items()} | {
-        f"{name}_million_symbol_bars_per_s": round(symbol_bars / seconds / 1e6, 1) for name, seconds in figures.items()
     }
 
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 import vectorbt as vbt
-from backtest import CAPITAL, EXECUTION, speed
+from backtest_terms import CAPITAL, EXECUTION, speed
 
 from trading_pipelines.domain.engine.params import ExecutionParams
 from trading_pipelines.domain.market.instrument import Instrument, MarketKind

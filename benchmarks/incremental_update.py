@@ -2,8 +2,8 @@
 
 Run with `python benchmarks/incremental_update.py`. The exchange speaks Bybit's protocol on 127.0.0.1 and takes 50 ms
 for an answer. Only the base timeframe is asked for; 15m, 1h, 4h and 1d are derived. Each round stores one more bar of
-every symbol. What the network takes is the number of requests times 50 ms; `own_work_s` is the platform's own time on the
-processor. The rest is waited for the limiter of requests: ccxt grants Bybit's candles ten requests a second.
+every symbol. What the network takes is the number of requests times 50 ms; `own_work_s` is the platform's own time on
+the processor. The rest is waited for the limiter of requests: ccxt grants Bybit's candles ten requests a second.
 """
 
 import json
