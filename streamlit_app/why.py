@@ -26,7 +26,7 @@ def offer(id_: str, key: str) -> None:
 
 
 def chain(id_: str, key: str) -> None:
-    """Draw one step per link: result, orders, signal, decision, risk, model, features, candles."""
+    """Draw one step per link: result, orders, signal, decision, risk, model, features, score, observations, candles."""
     found = queries.trade_chain(id_)
     if found is None:
         layout.empty("Nothing led to this", "It belongs to no signal and to no position.")
@@ -42,6 +42,8 @@ def chain(id_: str, key: str) -> None:
             _risk(found, key)
             _model(found)
             _features(found, key)
+            _score(found)
+            _observations(found, key)
             _candles(found, key)
         st.caption(f"The same with every value on the command line, recomputed: `trading explain {id_} --verify`")
 
@@ -209,6 +211,65 @@ def _features(found: Row, key: str) -> None:
 def _number(value: Any) -> float:
     """JSON has no NaN: PostgreSQL writes it as text."""
     return float("nan") if value is None else float(value)
+
+
+def _score(found: Row) -> None:
+    score = found["score"]
+    if score is None:
+        return
+    factors = [(name, _number(f["value"]), _number(f["contribution"])) for name, f in score["factors"].items()]
+    told = ", ".join(
+        f"{formats.words(name).lower()} {formats.number(points, 1, sign=True)}"
+        for name, value, points in sorted(factors, key=lambda factor: -abs(factor[2]))
+        if not formats.missing(value)
+    )
+    _step("Composite score", f"{formats.number(_number(score['score']), 1)} of 100; points above or below 50: {told}")
+
+
+_OBSERVATION_COLUMNS = (
+    Column("for", "Part of", kind="text", width=230),
+    Column("made", "Made", lambda v: formats.number(v, 4)),
+    Column("series", "Series", kind="text", width=190),
+    Column("coin", "Coin", kind="text", width=90),
+    Column("value", "Newest value", lambda v: formats.number(v, 4)),
+    Column("source", "Source", kind="text", width=120),
+    Column("ts", "Speaks of, UTC", formats.moment, kind="text", width=130),
+    Column("available_at", "Known since, UTC", formats.moment, kind="text", width=130),
+    Column("rows", "Values", lambda v: formats.number(v, 0)),
+)
+_TEXT_COLUMNS = (
+    Column("ts", "Published, UTC", formats.moment, kind="text", width=130),
+    Column("source", "Source", kind="text", width=120),
+    Column("title", "Text", kind="text", width=520),
+    Column("score", "Score", lambda v: formats.number(v, 2, sign=True), layout.by_sign),
+    Column("weight", "Weight", lambda v: formats.number(v, 3)),
+)
+
+
+def _observations(found: Row, key: str) -> None:
+    """What was known besides candles, one row per feature and input of the score; and the texts behind a sentiment."""
+    known = [entry for entry in found["observations"] if entry["rows"]]
+    if not known:
+        return
+    rows = [
+        {name: entry[name] for name in ("series", "coin", "rows")}
+        | {name: entry["newest"][name] for name in ("source", "value")}
+        | {
+            "for": f"{entry['read_by']} {entry['name']}",
+            "made": _number(entry["made"]),
+            "ts": _moment(entry["newest"]["ts"]),
+            "available_at": _moment(entry["newest"]["available_at"]),
+        }
+        for entry in known
+    ]
+    _step("Observations", "What was known besides candles, each value as it was known at the decision.")
+    layout.table(pd.DataFrame(rows), _OBSERVATION_COLUMNS, f"{key}_chain_observations", rows=8)
+    texts = next((e["made_of"] for e in known if e["made_of"] and e["made_of"]["kind"] == "texts"), None)
+    if texts is not None:
+        names = ("source", "title", "score", "weight")
+        named = [{n: row[n] for n in names} | {"ts": _moment(row["published_at"])} for row in texts["rows"]]
+        st.caption(f"The sentiment came of {texts['count']} texts, the weightiest first:")
+        layout.table(pd.DataFrame(named), _TEXT_COLUMNS, f"{key}_chain_texts", rows=5)
 
 
 _WINDOW_COLUMNS = (

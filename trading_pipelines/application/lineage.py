@@ -14,16 +14,22 @@ import numpy as np
 import psycopg
 
 from trading_pipelines.application.features import LEADER, current_feature_set, features_between
+from trading_pipelines.application.manual import STRATEGY as BY_HAND
 from trading_pipelines.application.strategies import build_strategy
 from trading_pipelines.domain.features import registry
 from trading_pipelines.domain.features.breadth import BASKET, MEMBER_BARS
 from trading_pipelines.domain.market.timeframe import Timeframe
+from trading_pipelines.domain.scoring.inputs import MOMENTUM_CANDLES
+from trading_pipelines.domain.sentiment.aggregate import AggregationSpec
 from trading_pipelines.domain.strategies.base import Needs
+from trading_pipelines.domain.technical.signal import HIGHER_WARM_UP, WARM_UP
 from trading_pipelines.errors import UserError
 from trading_pipelines.store.read_models import lineage
-from trading_pipelines.store.read_models.lineage import Match, Reader, Trade, Window
+from trading_pipelines.store.read_models.lineage import Match, Reader, Role, Trade, Window
 from trading_pipelines.store.repositories import instruments
 
+_SCORE_HIGHER = {**HIGHER_WARM_UP, Timeframe.H1: max(HIGHER_WARM_UP[Timeframe.H1], MOMENTUM_CANDLES)}
+"""Bars of longer timeframes that the charts and the momentum of a composite score read."""
 SHORTEST_PREFIX = 4
 MOST_TRADES = 50
 _MOST_MATCHES = 25
@@ -39,13 +45,17 @@ class Explanation:
     content: dict[str, Any]
 
 
-def explain_trade(connection: psycopg.Connection[Any], text: str, *, verify: bool = False) -> Explanation:
+def explain_trade(
+    connection: psycopg.Connection[Any], text: str, texts: AggregationSpec | None = None, *, verify: bool = False
+) -> Explanation:
     """Walk from an order, signal, position or fill to everything that led to it and that came of it.
 
     Parameters
     ----------
     text : str
         An id or an unambiguous beginning of one; several ids of the same trade are not ambiguous.
+    texts : AggregationSpec, optional
+        By which texts make a sentiment; by default as the settings have it from the start.
     verify : bool
         Recompute the stored features from today's candles as well: a difference names a candle that was corrected
         after the decision.
@@ -60,7 +70,7 @@ def explain_trade(connection: psycopg.Connection[Any], text: str, *, verify: boo
     if asked is None:
         raise UserError(f"{match.kind} {match.id} belongs to no signal and no position: nothing led to it")
     windows = list(_windows(connection, asked))
-    found = lineage.trace(connection, asked, windows)
+    found = lineage.trace(connection, asked, windows, texts or AggregationSpec())
     found["definitions"] = _definitions(connection, found)
     if verify:
         found["verified"] = _verify(connection, asked, found)
@@ -141,11 +151,11 @@ def _resolve(connection: psycopg.Connection[Any], text: str) -> Match:
 
 
 def _windows(connection: psycopg.Connection[Any], asked: Trade) -> Iterator[Window]:
-    """The candles that the decision of a trade read, by what read them."""
-    if asked.timeframe is None or asked.ts is None or asked.strategy is None:
+    """The candles that the decision of a trade read, by what read them; a person's decision read none."""
+    if asked.timeframe is None or asked.ts is None or asked.strategy is None or asked.strategy == BY_HAND:
         return
     own, ts, frame = asked.instrument_id, asked.ts, asked.timeframe
-    needs = _needs(asked.strategy, asked.strategy_params or {})
+    needs = needs_of(asked.strategy, asked.strategy_params or {})
     if needs is None or needs.features or needs.predictions:
         yield from lineage.feature_windows(asked)
         leader = instruments.by_symbol(connection, asked.exchange).get(LEADER)
@@ -156,6 +166,10 @@ def _windows(connection: psycopg.Connection[Any], asked: Trade) -> Iterator[Wind
         yield lineage.window(f"{asked.strategy}, own bars", own, frame, needs.warm_up, ts)
     for longer, bars in ({} if needs is None else needs.higher).items():
         yield lineage.window(f"{asked.strategy}, {longer}", own, longer, bars, ts, frame)
+    if needs is None or needs.scores:
+        yield lineage.window("score, own bars", own, frame, WARM_UP, ts)
+        for longer, bars in _SCORE_HIGHER.items():
+            yield lineage.window(f"score, {longer}", own, longer, bars, ts, frame)
 
 
 def _readers(
@@ -168,26 +182,31 @@ def _readers(
 ) -> Iterator[Reader]:
     """Turn `_windows` round: which bars have the candle in theirs."""
     used = lineage.strategies_in_use(connection, exchange)
+    frames = list(dict.fromkeys(frame for _, _, frame in used))
     # The leader's candles and, through the market's breadth, those of the basket are read for every symbol.
     shared, own = symbol == LEADER or symbol in BASKET, registry.WARMUP_BARS["signal"]
     bars = max(own, MEMBER_BARS) if symbol in BASKET else own
-    feature_spans = {
-        frame: _span(timeframe, opened, frame, bars, registry.WARMUP_BARS)
-        for frame in dict.fromkeys(frame for _, _, frame in used)
-    }
-    of_all = None if shared else instrument_id
-    for frame, span in feature_spans.items():
+    features = {frame: _span(timeframe, opened, frame, bars, registry.WARMUP_BARS) for frame in frames}
+    scores = {frame: _span(timeframe, opened, frame, WARM_UP, _SCORE_HIGHER) for frame in frames}
+    everyone = None if shared else [instrument_id]
+    for frame in frames:
+        span = features[frame]
+        if span is not None and frame is not Timeframe.M1:
+            yield Reader(Role.FEATURES, None, everyone, frame, *span)
+        span = scores[frame]
         if span is not None:
-            yield Reader("features and predictions", None, of_all, frame, *span)
+            yield Reader(Role.SCORES, None, [instrument_id], frame, *span)
     for strategy, params, frame in used:
-        needs = _needs(strategy, params)
+        needs = needs_of(strategy, params)
         spans = [] if needs is None else [_span(timeframe, opened, frame, needs.warm_up, needs.higher)]
         through_features = needs is None or bool(needs.features) or needs.predictions
-        spans += [feature_spans[frame]] if through_features else []
+        spans += [features[frame]] if through_features else []
+        spans += [scores[frame]] if needs is None or needs.scores else []
         known = [span for span in spans if span is not None]
         if known:
-            markets = of_all if through_features else instrument_id
-            yield Reader("decisions", strategy, markets, frame, min(s for s, _ in known), max(e for _, e in known))
+            markets = everyone if through_features else [instrument_id]
+            first, last = min(s for s, _ in known), max(e for _, e in known)
+            yield Reader(Role.DECISIONS, strategy, markets, frame, first, last)
 
 
 def _span(
@@ -208,7 +227,7 @@ def _span(
     return min(first for first, _ in spans), max(last for _, last in spans)
 
 
-def _needs(strategy: str, params: Mapping[str, Any]) -> Needs | None:
+def needs_of(strategy: str, params: Mapping[str, Any]) -> Needs | None:
     """What a strategy reads; None for one that can no longer be built."""
     try:
         return build_strategy(strategy, params).needs

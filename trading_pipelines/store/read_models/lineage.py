@@ -10,13 +10,17 @@ answer without a change here.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
 import psycopg
 from psycopg.rows import class_row
 
+from trading_pipelines.domain.alternative.series import coin_of
 from trading_pipelines.domain.market.timeframe import Timeframe
+from trading_pipelines.domain.sentiment.aggregate import AggregationSpec
+from trading_pipelines.store.read_models.source_rows import Bar, observations_behind
 
 Json = dict[str, Any]
 _CONTEXT = (Timeframe.H1, Timeframe.H4, Timeframe.D1)
@@ -71,21 +75,29 @@ class Window:
     last: datetime
 
 
+class Role(StrEnum):
+    """What reads raw rows at the close of a bar."""
+
+    FEATURES = "features and predictions"
+    SCORES = "scores"
+    DECISIONS = "decisions"
+
+
 @dataclass(frozen=True)
 class Reader:
-    """Bars whose decisions read a candle: those of a timeframe that open in [first, last].
+    """Bars at whose close a row was read: those of a timeframe that open in [first, last].
 
     Attributes
     ----------
     strategy : str or None
-        None for the stored features, and the predictions made from them.
-    instrument_id : int or None
+        Whose decisions.
+    instrument_ids : sequence of int or None
         None for every market of the exchange.
     """
 
-    role: str
+    role: Role
     strategy: str | None
-    instrument_id: int | None
+    instrument_ids: Sequence[int] | None
     timeframe: Timeframe
     first: datetime
     last: datetime
@@ -201,6 +213,21 @@ select jsonb_build_object(
                      'values', (select jsonb_object_agg(named.name, named.value)
                                 from unnest(fs.names, f."values") as named (name, value)))
                  from feature_row f join feature_sets fs using (feature_set_id)),
+    'score', (select to_jsonb(c) - array['values', 'ages', 'weights', 'contributions'] || jsonb_build_object(
+                  'spec', d.spec,
+                  'factors', (select jsonb_object_agg(n.name, jsonb_build_object('value', n.value, 'age', n.age,
+                                                          'weight', n.weight, 'contribution', n.contribution))
+                              from unnest(d.factors, c."values", c.ages, c.weights, c.contributions)
+                                  as n (name, value, age, weight, contribution)),
+                  'inputs', (select jsonb_object_agg(n.name, jsonb_build_object('raw', n.raw, 'mapped', n.mapped,
+                                                         'age', n.age))
+                             from factor_values f, unnest(d.inputs, f.raw, f.mapped, f.ages)
+                                 as n (name, raw, mapped, age)
+                             where f.instrument_id = c.instrument_id and f.bar_minutes = c.bar_minutes
+                               and f.ts = c.ts and f.definition_id = c.definition_id))
+              from composite_scores c join score_definitions d using (definition_id), asked
+              where c.instrument_id = asked.instrument_id and c.ts = asked.ts
+                and c.bar_minutes = %(minutes)s),
     'breadth', (select to_jsonb(b) from market_breadth b, asked
                 where b.exchange = %(exchange)s and b.timeframe = %(timeframe)s and b.ts = asked.ts),
     'candle', (select to_jsonb(c) from {candles} c, asked
@@ -243,8 +270,14 @@ _NO_WINDOWS = "select 0 as position where false"
 _NET = "p.realised_pnl + p.unrealised_pnl - p.fees - p.funding"
 
 
-def trace(connection: psycopg.Connection[Any], asked: Trade, windows: Sequence[Window]) -> Json:
-    """Everything that is stored about one trade, from its orders back to the candles in `windows`."""
+def trace(connection: psycopg.Connection[Any], asked: Trade, windows: Sequence[Window], texts: AggregationSpec) -> Json:
+    """Everything that is stored about one trade, from its orders back to the candles in `windows`.
+
+    Parameters
+    ----------
+    texts : AggregationSpec
+        By which texts make a sentiment.
+    """
     timeframe = asked.timeframe or Timeframe.M15  # without a bar any table answers with nothing
     params: dict[str, Any] = {
         "signal": asked.signal_id,
@@ -254,6 +287,7 @@ def trace(connection: psycopg.Connection[Any], asked: Trade, windows: Sequence[W
         "exchange": asked.exchange,
         "timeframe": timeframe,
         "length": timeframe.delta,
+        "minutes": timeframe.minutes,
         "ts": asked.ts,
         "model": asked.model_id,
     }
@@ -274,10 +308,16 @@ def trace(connection: psycopg.Connection[Any], asked: Trade, windows: Sequence[W
         net=_NET,
         windows=" union all ".join(parts),
     )
-    return _one(connection, query, params)
+    found = _one(connection, query, params)
+    found["observations"] = []
+    if asked.ts is not None and asked.timeframe is not None:
+        coin = coin_of(found["instrument"]["base"])
+        bar = Bar(asked.exchange, asked.instrument_id, asked.symbol, coin, asked.ts + asked.timeframe.delta)
+        found["observations"] = observations_behind(connection, bar, found["features"], found["score"], texts)
+    return found
 
 
-def chain(connection: psycopg.Connection[Any], id_: str) -> Json | None:
+def chain(connection: psycopg.Connection[Any], id_: str, texts: AggregationSpec) -> Json | None:
     """What is stored about the trade of an order, signal, position or fill, None where nothing has that id.
 
     The windows of `candles` are those behind the stored features; which bars a strategy read besides is known to
@@ -285,7 +325,7 @@ def chain(connection: psycopg.Connection[Any], id_: str) -> Json | None:
     """
     exact = next((match for match in find(connection, id_, 1) if match.id == id_), None)
     asked = None if exact is None else trade(connection, exact.signal_id, exact.position_id)
-    return None if asked is None else trace(connection, asked, list(feature_windows(asked)))
+    return None if asked is None else trace(connection, asked, list(feature_windows(asked)), texts)
 
 
 def feature_windows(asked: Trade) -> Iterator[Window]:
@@ -390,29 +430,32 @@ select jsonb_build_object(
 )
 """
 _READER = """
-select {position} as position, %(role_{position})s::text as role, %(strategy_{position})s::text as strategy,
-       '{timeframe}' as timeframe, %(first_{position})s::timestamptz as first, %(last_{position})s::timestamptz as last,
-       {features} as features,
-       (select count(*) from predictions p join markets m using (instrument_id)
-        where %(strategy_{position})s::text is null and p.timeframe = '{timeframe}' and p.ts between
-            %(first_{position})s and %(last_{position})s
-          and (%(instrument_{position})s::int is null or p.instrument_id = %(instrument_{position})s)) as predictions,
-       (select count(*) from decisions d join markets m using (instrument_id)
-        where d.strategy = %(strategy_{position})s and d.timeframe = '{timeframe}' and d.ts between
-            %(first_{position})s and %(last_{position})s
-          and (%(instrument_{position})s::int is null or d.instrument_id = %(instrument_{position})s)) as decisions
+select {position} as position, jsonb_build_object(
+    'role', '{role}', 'strategy', %(strategy_{position})s::text, 'timeframe', '{timeframe}',
+    'first', %(first_{position})s::timestamptz, 'last', %(last_{position})s::timestamptz, {counts}) as reader
 """
-_FEATURES = """(select count(*) from features_{timeframe} f join markets m using (instrument_id)
-        where %(strategy_{position})s::text is null and f.ts between %(first_{position})s and %(last_{position})s
-          and (%(instrument_{position})s::int is null or f.instrument_id = %(instrument_{position})s))"""
+_COUNT = """'{name}', (select count(*) from {table} r join markets using (instrument_id)
+    where {condition} and r.ts between %(first_{position})s and %(last_{position})s
+      and (%(instruments_{position})s::int[] is null or r.instrument_id = any(%(instruments_{position})s)))"""
+_COUNTED: Mapping[Role, Mapping[str, tuple[str, str]]] = {
+    Role.FEATURES: {
+        "features": ("features_{timeframe}", "true"),
+        "predictions": ("predictions", "r.timeframe = '{timeframe}'"),
+    },
+    Role.SCORES: {"scores": ("composite_scores", "r.bar_minutes = {minutes}")},
+    Role.DECISIONS: {
+        "decisions": ("decisions", "r.timeframe = '{timeframe}' and r.strategy = %(strategy_{position})s")
+    },
+}
+"""What of a reader's bars is counted: table and further condition by name."""
 _READ_BY = """
 with markets as (select instrument_id from instruments where exchange = %(exchange)s)
-select coalesce(jsonb_agg(to_jsonb(r) - 'position' order by r.position), '[]') from ({readers}) r
+select coalesce(jsonb_agg(r.reader order by r.position), '[]') from ({readers}) r
 """
 _SIGNAL_READS = """
 (s.strategy = %(strategy_{position})s and s.timeframe = '{timeframe}'
  and s.ts between %(first_{position})s and %(last_{position})s
- and (%(instrument_{position})s::int is null or s.instrument_id = %(instrument_{position})s))
+ and (%(instruments_{position})s::int[] is null or s.instrument_id = any(%(instruments_{position})s)))
 """
 
 
@@ -429,25 +472,35 @@ def of_candle(
 
     The candle itself is null where it is not stored.
     """
-    params: dict[str, Any] = {"exchange": exchange, "instrument": instrument_id, "ts": ts, "limit": limit}
+    params = {"instrument": instrument_id, "ts": ts}
+    found = _one(connection, _CANDLE.format(candles=f"ohlcv_{timeframe.value}"), params)
+    return {**found, **read_forward(connection, exchange, readers, limit)}
+
+
+def read_forward(
+    connection: psycopg.Connection[Any], exchange: str, readers: Sequence[Reader], limit: int
+) -> dict[str, Any]:
+    """What the bars of `readers` hold (`read_by`), and the signals decided at them with their results (`outcome`)."""
+    params: dict[str, Any] = {"exchange": exchange, "limit": limit}
     rows, conditions = list[str](), list[str]()
     for i, reader in enumerate(readers):
-        values = {"position": i, "timeframe": reader.timeframe.value}
-        features = "0" if reader.timeframe is Timeframe.M1 else _FEATURES.format(**values)
-        rows.append(_READER.format(features=features, **values))
-        if reader.strategy is not None:
+        values = {"position": i, "timeframe": reader.timeframe.value, "minutes": reader.timeframe.minutes}
+        counts = ", ".join(
+            _COUNT.format(name=name, table=table.format(**values), condition=condition.format(**values), position=i)
+            for name, (table, condition) in _COUNTED[reader.role].items()
+        )
+        rows.append(_READER.format(role=reader.role.value, counts=counts, **values))
+        if reader.role is Role.DECISIONS:
             conditions.append(_SIGNAL_READS.format(**values))
         params |= {
-            f"role_{i}": reader.role,
             f"strategy_{i}": reader.strategy,
-            f"instrument_{i}": reader.instrument_id,
+            f"instruments_{i}": None if reader.instrument_ids is None else list(reader.instrument_ids),
             f"first_{i}": reader.first,
             f"last_{i}": reader.last,
         }
-    found = _one(connection, _CANDLE.format(candles=f"ohlcv_{timeframe.value}"), params)
-    found["read_by"] = _one(connection, _READ_BY.format(readers=" union all ".join(rows)), params) if rows else []
+    read_by: list[Json] = _one(connection, _READ_BY.format(readers=" union all ".join(rows)), params) if rows else []
     condition = f"i.exchange = %(exchange)s and ({' or '.join(conditions)})" if conditions else "false"
-    return {**found, "outcome": _outcomes(connection, condition, params)}
+    return {"read_by": read_by, "outcome": _outcomes(connection, condition, params)}
 
 
 def strategies_in_use(connection: psycopg.Connection[Any], exchange: str) -> list[tuple[str, Json, Timeframe]]:
