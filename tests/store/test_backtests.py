@@ -14,6 +14,7 @@ import pytest
 from trading_pipelines.application import backtest as backtests
 from trading_pipelines.application import search as searches
 from trading_pipelines.application.backtest import BacktestRequest
+from trading_pipelines.application.market_events import market_events
 from trading_pipelines.application.search import SearchRequest
 from trading_pipelines.domain.market.instrument import Instrument, MarketKind
 from trading_pipelines.domain.market.timeframe import Timeframe
@@ -25,7 +26,7 @@ from trading_pipelines.errors import UserError
 from trading_pipelines.settings import load_settings
 from trading_pipelines.store.connection import Connection
 from trading_pipelines.store.read_models import backtests as stored_backtests
-from trading_pipelines.store.repositories import candles, funding, instruments
+from trading_pipelines.store.repositories import candles, derivatives, funding, instruments
 
 START = datetime(2025, 3, 1, tzinfo=UTC)
 QUARTER = Timeframe.M15
@@ -288,6 +289,40 @@ def test_search_stores_what_was_tried_and_what_came_of_it(market: Connection) ->
     marks = stored_backtests.equity(market, finished.backtest_id)
     np.testing.assert_array_equal(marks["equity"], finished.stitched.equity)
     assert len(stored_backtests.trades(market, finished.backtest_id)) == len(finished.stitched.trades)
+
+
+def test_funding_is_paid_on_the_mark_price_where_one_is_stored(market: Connection) -> None:
+    """The open stands in for the mark price only where there is none, in backtests as on the paper exchange."""
+    instrument_id = instruments.by_symbol(market, "bybit")["BTCUSDT"].instrument_id
+    asked = request(["BTCUSDT"])
+    due = pd.date_range(asked.start, asked.end, freq="8h", unit="us", inclusive="left")
+    jittered = pd.DataFrame({"ts": due + pd.Timedelta(milliseconds=7), "rate": 1e-3})
+    marks = pd.DataFrame({"ts": due, **dict.fromkeys(("open", "high", "low", "close"), 200.0)})[1:]
+    with market.cursor() as cursor:
+        funding.upsert_rates(cursor, instrument_id, jittered)
+    on_opens = run(market, asked, check=False)
+    with market.cursor() as cursor:
+        derivatives.upsert_mark_prices(cursor, instrument_id, marks)
+    on_marks = run(market, asked, check=False)
+    assert on_marks.input_hash != on_opens.input_hash
+    settlements = [
+        event
+        for bar in market_events(market, [instrument_id], QUARTER, asked.start, asked.end)
+        for event in bar.funding
+    ]
+    assert [event.mark for event in settlements] == [None, *[200.0] * (len(settlements) - 1)]
+    for finished in (on_opens, on_marks):
+        payments = finished.result.fills[finished.result.fills["kind"] == "FUNDING"]
+        price = payments["pnl"].abs() / payments["quantity"] / 1e-3
+        assert len(payments) > 3
+        expected = payments["reference_price"] if finished is on_opens else pd.Series(200.0, payments.index)
+        np.testing.assert_allclose(price, expected)
+
+
+def test_search_of_a_strategy_that_reads_scores_makes_and_gives_them(market: Connection) -> None:
+    base = request(["BTCUSDT", "ETHUSDT"], strategy="composite", params={"avoid": 45.0})
+    asked = SearchRequest(base=base, space={"strong": [52.0, 60.0]}, folds=2)
+    assert len(searches.search(market, load_settings(), asked).trials) == 2
 
 
 def test_window_of_a_search_is_the_backtest_of_that_window(market: Connection) -> None:

@@ -37,7 +37,7 @@ from trading_pipelines.domain.strategies.base import Bars, Needs, Strategy, Stra
 from trading_pipelines.domain.validation.strategy_check import StrategyCheck, check_strategy
 from trading_pipelines.errors import UserError
 from trading_pipelines.settings import Settings
-from trading_pipelines.store.repositories import backtests, candles, funding, instruments
+from trading_pipelines.store.repositories import backtests, candles, instruments, settlements
 
 Floats = npt.NDArray[np.float64]
 
@@ -180,7 +180,7 @@ def load_history(connection: psycopg.Connection[Any], request: BacktestRequest, 
     for symbol, seen in inputs.items():
         if len(seen.bars) == seen.warm_up:
             raise _no_candles(request, symbol, request.timeframe)
-    rates = {symbol: funding.read_rates(connection, i, *span) for symbol, i in ids.items()}
+    rates = {symbol: settlements.read_settlements(connection, i, *span) for symbol, i in ids.items()}
     return MarketHistory(request.timeframe, inputs, rates, steps, _finer(connection, request, ids))
 
 
@@ -240,7 +240,8 @@ def input_hash(data: BacktestInput) -> str:
     for column in data.market[: data.market._fields.index("correlation")]:
         digest.update(np.ascontiguousarray(column).tobytes())
     for seen in data.inputs:
-        digest.update(f"{seen.timeframe} {seen.warm_up} {list(seen.features)} {list(seen.higher)}".encode())
+        models = () if seen.predictions is None else seen.predictions.model_ids
+        digest.update(f"{seen.timeframe} {seen.warm_up} {list(seen.features)} {list(seen.higher)} {models}".encode())
         for column in _columns(seen):
             digest.update(np.ascontiguousarray(column).tobytes())
     return digest.hexdigest()
@@ -365,6 +366,7 @@ def _columns(seen: StrategyInput) -> Iterable[npt.NDArray[Any]]:
     yield from seen.features.values()
     if seen.predictions is not None:
         yield from (seen.predictions.probability, seen.predictions.model, seen.predictions.as_of)
+        yield from () if seen.predictions.novelty is None else (seen.predictions.novelty,)
     if seen.scores is not None:
         yield from vars(seen.scores).values()
 

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from math import isnan
 from typing import Any
 
 import pandas as pd
@@ -10,7 +11,7 @@ import psycopg
 
 from trading_pipelines.adapters.exchanges.paper import FundingEvent, MarketEvent
 from trading_pipelines.domain.market.timeframe import Timeframe
-from trading_pipelines.store.repositories import candles, funding
+from trading_pipelines.store.repositories import candles, settlements
 
 
 def market_events(
@@ -33,6 +34,15 @@ def market_events(
     return sorted(events, key=lambda event: (event.ts_open, event.instrument_id))
 
 
+def funding_events(
+    connection: psycopg.Connection[Any], instrument_id: int, start: datetime, end: datetime
+) -> list[FundingEvent]:
+    """Settlements of [start, end), ascending; without a stored mark price the exchange pays on the open."""
+    due = settlements.read_settlements(connection, instrument_id, start, end)
+    rows = zip(_times(due), due["rate"].tolist(), due["mark"].tolist(), strict=True)
+    return [FundingEvent(ts, rate, None if isnan(mark) else mark) for ts, rate, mark in rows]
+
+
 def _of_instrument(
     connection: psycopg.Connection[Any],
     instrument_id: int,
@@ -42,14 +52,13 @@ def _of_instrument(
 ) -> list[MarketEvent]:
     finest, bars = _finest(connection, instrument_id, timeframe, start, end)
     # Funding due in (previous open, this open]: what fell due at or before the bar before `start` is not of this span.
-    due = funding.read_rates(connection, instrument_id, start - finest.delta + timedelta(microseconds=1), end)
-    pending = deque(zip(_times(due), due["rate"].tolist(), strict=True))
+    pending = deque(funding_events(connection, instrument_id, start - finest.delta + timedelta(microseconds=1), end))
     events: list[MarketEvent] = []
     columns = (bars[name].tolist() for name in ("open", "high", "low", "close", "volume"))
     for opened, open_, high, low, close, volume in zip(_times(bars), *columns, strict=True):
         settled: list[FundingEvent] = []
-        while pending and pending[0][0] <= opened:
-            settled.append(FundingEvent(*pending.popleft()))
+        while pending and pending[0].ts <= opened:
+            settled.append(pending.popleft())
         closed = opened + finest.delta
         events.append(MarketEvent(instrument_id, opened, closed, open_, high, low, close, tuple(settled), volume))
     return events

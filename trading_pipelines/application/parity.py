@@ -23,7 +23,7 @@ from trading_pipelines.domain.simulation.backtest import BacktestInput, Backtest
 from trading_pipelines.domain.strategies.base import Strategy
 from trading_pipelines.domain.strategies.proposals import propose
 from trading_pipelines.errors import UserError
-from trading_pipelines.store.repositories import candles, funding, instruments
+from trading_pipelines.store.repositories import candles, instruments, settlements
 from trading_pipelines.store.repositories import parity as parity_store
 
 _PASSED = "all gates passed"
@@ -111,7 +111,9 @@ def _load(
     return BacktestInput.from_frames(
         {symbol: candles.read_candles(connection, i, frame, start, end) for symbol, i in ids.items()},
         frame,
-        funding={s: funding.read_rates(connection, i, start - grid.delta + _TICK, end) for s, i in ids.items()},
+        funding={
+            s: settlements.read_settlements(connection, i, start - grid.delta + _TICK, end) for s, i in ids.items()
+        },
         instruments={symbol: stored[symbol].instrument for symbol in ids},
         finer=None
         if grid is frame

@@ -234,6 +234,7 @@ def _needs(asked: Sequence[Needs]) -> Needs:
         higher=higher,
         features=tuple(dict.fromkeys(name for needs in asked for name in needs.features)),
         predictions=any(needs.predictions for needs in asked),
+        scores=any(needs.scores for needs in asked),
     )
 
 

@@ -11,11 +11,12 @@ from trading_pipelines.adapters.exchanges.paper import FundingEvent
 from trading_pipelines.adapters.sources import MarketDataSource, choose_timeframe
 from trading_pipelines.adapters.sources.base import SourceError
 from trading_pipelines.application.ingestion import ingest
+from trading_pipelines.application.market_events import funding_events
 from trading_pipelines.domain.market.ticker import Ticker
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.settings import Settings
 from trading_pipelines.store.connection import Connection
-from trading_pipelines.store.repositories import candles, funding, instruments, tickers
+from trading_pipelines.store.repositories import candles, instruments, tickers
 from trading_pipelines.store.transaction import committed
 
 
@@ -85,10 +86,7 @@ class Market:
 
     def funding(self, now: datetime) -> Mapping[int, tuple[FundingEvent, ...]]:
         """Settlements of the last day by instrument id; an exchange knows which of them it has booked."""
-        found: dict[int, tuple[FundingEvent, ...]] = {}
-        for instrument_id in self.ids.values():
-            rates = funding.read_rates(self._connection, instrument_id, now - timedelta(days=1), now)
-            settled = zip(rates["ts"], rates["rate"], strict=True)
-            found[instrument_id] = tuple(FundingEvent(ts.to_pydatetime(), float(rate)) for ts, rate in settled)
+        since = now - timedelta(days=1)
+        found = {i: tuple(funding_events(self._connection, i, since, now)) for i in self.ids.values()}
         self._connection.commit()
         return found

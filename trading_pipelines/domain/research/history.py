@@ -81,14 +81,8 @@ def _window(seen: StrategyInput, start: int, end: int) -> StrategyInput:
         bars=Bars(bars.symbol, bars.ts[first:], *(getattr(bars, name)[first:] for name in _PRICES)),
         warm_up=opened - first,
         features={name: values[first:] for name, values in known.features.items()},
-        predictions=None
-        if known.predictions is None
-        else replace(
-            known.predictions,
-            probability=known.predictions.probability[first:],
-            model=known.predictions.model[first:],
-            as_of=known.predictions.as_of[first:],
-        ),
+        predictions=None if known.predictions is None else known.predictions.take(slice(first, None)),
+        scores=None if known.scores is None else known.scores.take(slice(first, None)),
     )
 
 

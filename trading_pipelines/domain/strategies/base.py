@@ -79,6 +79,16 @@ class Predictions:
     model_ids: tuple[str, ...] = ()
     novelty: Floats | None = None
 
+    def take(self, rows: slice) -> "Predictions":
+        """Those of some bars."""
+        return Predictions(
+            self.probability[rows],
+            self.model[rows],
+            self.as_of[rows],
+            self.model_ids,
+            None if self.novelty is None else self.novelty[rows],
+        )
+
 
 @dataclass(frozen=True)
 class CompositeScores:
@@ -178,15 +188,7 @@ class StrategyInput:
                 for t, b in self.higher.items()
             },
             features={name: values[:n] for name, values in self.features.items()},
-            predictions=None
-            if self.predictions is None
-            else replace(
-                self.predictions,
-                probability=self.predictions.probability[:n],
-                model=self.predictions.model[:n],
-                as_of=self.predictions.as_of[:n],
-                novelty=None if self.predictions.novelty is None else self.predictions.novelty[:n],
-            ),
+            predictions=None if self.predictions is None else self.predictions.take(slice(n)),
             scores=None if self.scores is None else self.scores.take(slice(n)),
         )
 

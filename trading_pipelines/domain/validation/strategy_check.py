@@ -153,15 +153,7 @@ def with_history(data: StrategyInput, bar: int, strategy: Strategy) -> StrategyI
             for timeframe, bars in cut.higher.items()
         },
         features={name: values[start:] for name, values in cut.features.items()},
-        predictions=None
-        if cut.predictions is None
-        else replace(
-            cut.predictions,
-            probability=cut.predictions.probability[start:],
-            model=cut.predictions.model[start:],
-            as_of=cut.predictions.as_of[start:],
-            novelty=None if cut.predictions.novelty is None else cut.predictions.novelty[start:],
-        ),
+        predictions=None if cut.predictions is None else cut.predictions.take(slice(start, None)),
         scores=None if cut.scores is None else cut.scores.take(slice(start, None)),
     )
 
