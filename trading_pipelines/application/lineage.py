@@ -70,7 +70,7 @@ def explain_trade(
     if asked is None:
         raise UserError(f"{match.kind} {match.id} belongs to no signal and no position: nothing led to it")
     windows = list(_windows(connection, asked))
-    found = lineage.trace(connection, asked, windows, texts or AggregationSpec())
+    found = lineage.trace(connection, asked, windows, texts)
     found["definitions"] = _definitions(connection, found)
     if verify:
         found["verified"] = _verify(connection, asked, found)

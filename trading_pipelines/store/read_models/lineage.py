@@ -270,13 +270,15 @@ _NO_WINDOWS = "select 0 as position where false"
 _NET = "p.realised_pnl + p.unrealised_pnl - p.fees - p.funding"
 
 
-def trace(connection: psycopg.Connection[Any], asked: Trade, windows: Sequence[Window], texts: AggregationSpec) -> Json:
+def trace(
+    connection: psycopg.Connection[Any], asked: Trade, windows: Sequence[Window], texts: AggregationSpec | None = None
+) -> Json:
     """Everything that is stored about one trade, from its orders back to the candles in `windows`.
 
     Parameters
     ----------
-    texts : AggregationSpec
-        By which texts make a sentiment.
+    texts : AggregationSpec, optional
+        By which texts make a sentiment; by default as the settings have it from the start.
     """
     timeframe = asked.timeframe or Timeframe.M15  # without a bar any table answers with nothing
     params: dict[str, Any] = {
@@ -309,15 +311,15 @@ def trace(connection: psycopg.Connection[Any], asked: Trade, windows: Sequence[W
         windows=" union all ".join(parts),
     )
     found = _one(connection, query, params)
-    found["observations"] = []
+    found["observations"], spec = [], texts or AggregationSpec()
     if asked.ts is not None and asked.timeframe is not None:
         coin = coin_of(found["instrument"]["base"])
         bar = Bar(asked.exchange, asked.instrument_id, asked.symbol, coin, asked.ts + asked.timeframe.delta)
-        found["observations"] = observations_behind(connection, bar, found["features"], found["score"], texts)
+        found["observations"] = observations_behind(connection, bar, found["features"], found["score"], spec)
     return found
 
 
-def chain(connection: psycopg.Connection[Any], id_: str, texts: AggregationSpec) -> Json | None:
+def chain(connection: psycopg.Connection[Any], id_: str, texts: AggregationSpec | None = None) -> Json | None:
     """What is stored about the trade of an order, signal, position or fill, None where nothing has that id.
 
     The windows of `candles` are those behind the stored features; which bars a strategy read besides is known to
