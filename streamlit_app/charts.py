@@ -27,15 +27,41 @@ def show_height(rows: int) -> int:
     return 70 + 30 * max(rows, 2)
 
 
-def candles(bars: pd.DataFrame, *, ema_spans: Sequence[int], with_volume: bool) -> go.Figure:
-    """Candles with the EMA lines and the volume below, ready for marks and levels."""
-    colours = formats.palette()
+_PRICE_PX, _PANEL_PX = 460, 105
+
+
+def candles(
+    bars: pd.DataFrame, *, ema_spans: Sequence[int], with_volume: bool, indicators: Sequence[str] = ()
+) -> go.Figure:
+    """Candles with averages and indicators, ready for marks and levels; volume, RSI and MACD have panels of their own.
+
+    `indicators` are names of `Bollinger`, `VWAP`, `RSI` and `MACD`, whose columns `bars` has then.
+    """
+    panels = ["Volume"] if with_volume else []
+    panels += [name for name in ("RSI", "MACD") if name in indicators]
+    height = _PRICE_PX + _PANEL_PX * len(panels)
     figure = make_subplots(
-        rows=2 if with_volume else 1,
+        rows=1 + len(panels),
         shared_xaxes=True,
         vertical_spacing=0.02,
-        row_heights=[0.82, 0.18] if with_volume else [1.0],
+        row_heights=[_PRICE_PX / height, *([_PANEL_PX / height] * len(panels))],
     )
+    _add_prices(figure, bars)
+    if "Bollinger" in indicators:
+        _add_bollinger(figure, bars)
+    if "VWAP" in indicators:
+        _add_line(figure, bars, "vwap", "VWAP", {"width": 1.3, "color": formats.palette().muted})
+    for span, dash in zip(ema_spans, ("solid", "dash", "dot"), strict=False):
+        look = {"width": 1.3, "dash": dash, "color": formats.palette().accent}
+        _add_line(figure, bars, f"ema_{span}", f"EMA {span}", look)
+    for row, panel in enumerate(panels, start=2):
+        {"Volume": _add_volume, "RSI": _add_rsi, "MACD": _add_macd}[panel](figure, bars, row)
+    _lay_out(figure, bars, height)
+    return figure
+
+
+def _add_prices(figure: go.Figure, bars: pd.DataFrame) -> None:
+    colours = formats.palette()
     figure.add_trace(
         go.Candlestick(
             x=bars["ts"],
@@ -51,38 +77,77 @@ def candles(bars: pd.DataFrame, *, ema_spans: Sequence[int], with_volume: bool) 
         row=1,
         col=1,
     )
-    dashes = ("solid", "dash", "dot")
-    for span, dash in zip(ema_spans, dashes, strict=False):
-        figure.add_trace(
-            go.Scatter(
-                x=bars["ts"],
-                y=bars[f"ema_{span}"],
-                name=f"EMA {span}",
-                mode="lines",
-                line={"width": 1.3, "dash": dash, "color": colours.accent},
-                hoverinfo="skip",
-            ),
-            row=1,
-            col=1,
-        )
-    if with_volume:
-        rising = bars["close"] >= bars["open"]
-        figure.add_trace(
-            go.Bar(
-                x=bars["ts"],
-                y=bars["volume"],
-                name="Volume",
-                marker={"color": [colours.gain if up else colours.loss for up in rising], "line": {"width": 0}},
-                opacity=0.45,
-                showlegend=False,
-                hovertemplate="Volume %{y:.4s}<extra></extra>",
-            ),
-            row=2,
-            col=1,
-        )
-        figure.update_yaxes(row=2, col=1, nticks=3, tickformat=".2s")
+
+
+def _add_line(
+    figure: go.Figure, bars: pd.DataFrame, column: str, name: str, look: dict[str, Any], row: int = 1, **more: Any
+) -> None:
+    more = {"hoverinfo": "skip"} | more
+    line = go.Scatter(x=bars["ts"], y=bars[column], name=name, mode="lines", line=look, **more)
+    figure.add_trace(line, row=row, col=1)
+
+
+def _add_bollinger(figure: go.Figure, bars: pd.DataFrame) -> None:
+    muted = formats.palette().muted
+    edge = {"width": 1, "color": muted}
+    _add_line(figure, bars, "bollinger_upper", "Bollinger 20, 2", edge, legendgroup="bollinger")
+    fill = {"fill": "tonexty", "fillcolor": _faint(muted, 0.08)}
+    _add_line(figure, bars, "bollinger_lower", "Lower band", edge, legendgroup="bollinger", showlegend=False, **fill)
+
+
+def _add_volume(figure: go.Figure, bars: pd.DataFrame, row: int) -> None:
+    colours = formats.palette()
+    rising = bars["close"] >= bars["open"]
+    figure.add_trace(
+        go.Bar(
+            x=bars["ts"],
+            y=bars["volume"],
+            name="Volume",
+            marker={"color": [colours.gain if up else colours.loss for up in rising], "line": {"width": 0}},
+            opacity=0.45,
+            showlegend=False,
+            hovertemplate="Volume %{y:.4s}<extra></extra>",
+        ),
+        row=row,
+        col=1,
+    )
+    figure.update_yaxes(row=row, col=1, nticks=3, tickformat=".2s")
+
+
+def _add_rsi(figure: go.Figure, bars: pd.DataFrame, row: int) -> None:
+    colours = formats.palette()
+    for level in (30, 70):
+        figure.add_hline(y=level, line={"width": 1, "dash": "dot", "color": colours.muted}, row=row, col=1)
+    hover = {"hoverinfo": None, "hovertemplate": "RSI %{y:.1f}<extra></extra>"}
+    _add_line(figure, bars, "rsi", "RSI 14", {"width": 1.3, "color": colours.accent}, row, showlegend=False, **hover)
+    figure.update_yaxes(row=row, col=1, range=[0, 100], tickvals=[30, 70], title={"text": "RSI", "standoff": 2})
+
+
+def _add_macd(figure: go.Figure, bars: pd.DataFrame, row: int) -> None:
+    colours = formats.palette()
+    histogram = bars["macd_histogram"]
+    figure.add_trace(
+        go.Bar(
+            x=bars["ts"],
+            y=histogram,
+            name="MACD histogram",
+            marker={"color": [colours.gain if v >= 0 else colours.loss for v in histogram], "line": {"width": 0}},
+            opacity=0.45,
+            showlegend=False,
+            hovertemplate="MACD histogram %{y:.4~g}<extra></extra>",
+        ),
+        row=row,
+        col=1,
+    )
+    for column, name, dash in (("macd", "MACD", "solid"), ("macd_signal", "MACD signal", "dot")):
+        look = {"width": 1.2, "dash": dash, "color": colours.accent}
+        _add_line(figure, bars, column, name, look, row, showlegend=False)
+    figure.update_yaxes(row=row, col=1, nticks=3, tickformat=".2~g", title={"text": "MACD", "standoff": 2})
+
+
+def _lay_out(figure: go.Figure, bars: pd.DataFrame, height: int) -> None:
     figure.update_layout(
-        height=560,
+        height=height,
         margin={"l": 8, "r": 64, "t": 28, "b": 8},
         dragmode="pan",
         hovermode="x",
@@ -90,17 +155,15 @@ def candles(bars: pd.DataFrame, *, ema_spans: Sequence[int], with_volume: bool) 
         legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0, "font": {"size": _FONT}},
         font={"size": _FONT},
     )
-    figure.update_xaxes(
-        rangeslider_visible=False, showspikes=True, spikemode="across", spikethickness=1, spikedash="dot"
-    )
-    figure.update_yaxes(side="right", showspikes=True, spikemode="across", spikethickness=1, spikedash="dot")
+    spikes = {"showspikes": True, "spikemode": "across", "spikethickness": 1, "spikedash": "dot"}
+    figure.update_xaxes(rangeslider_visible=False, **spikes)
+    figure.update_yaxes(side="right", **spikes)
     figure.update_yaxes(row=1, col=1, tickformat=_price_format(float(bars["close"].iloc[-1])))
     low, high = float(bars["low"].min()), float(bars["high"].max())
     figure.update_yaxes(range=[low - _ROOM * (high - low), high + _ROOM * (high - low)], row=1, col=1)
     # Room to the right of the last candle.
     bar = bars["ts"].diff().median() if len(bars) > 1 else pd.Timedelta(minutes=1)
     figure.update_xaxes(range=[bars["ts"].iloc[0] - bar, bars["ts"].iloc[-1] + max(len(bars) // 25, 3) * bar])
-    return figure
 
 
 def _price_format(value: float) -> str:
@@ -323,9 +386,9 @@ def add_equity(figure: go.Figure, curve: pd.DataFrame, name: str) -> None:
         )
 
 
-def _faint(colour: str) -> str:
+def _faint(colour: str, opacity: float = 0.18) -> str:
     red, green, blue = (int(colour[n : n + 2], 16) for n in (1, 3, 5))
-    return f"rgba({red},{green},{blue},0.18)"
+    return f"rgba({red},{green},{blue},{opacity})"
 
 
 def signed_bars(labels: Sequence[Any], values: Sequence[float], unit: str, digits: int = 2) -> go.Figure:

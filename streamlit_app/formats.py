@@ -163,6 +163,12 @@ def trend(value: Any) -> str:
     return {"UP": "▲ Up", "DOWN": "▼ Down", "MIXED": "◆ Mixed"}.get(value, MISSING)
 
 
+def fear_greed(value: float) -> str:
+    """The Fear & Greed index in the words of its publisher, alternative.me."""
+    names = ((24, "extreme fear"), (46, "fear"), (54, "neutral"), (75, "greed"))
+    return next((name for most, name in names if value <= most), "extreme greed")
+
+
 _WORDS = {
     "HIT_TP": "Target hit",
     "HIT_SL": "Stopped",

@@ -46,6 +46,15 @@ def controls(session: SessionSummary) -> None:
             pass
 
 
+def stop_control(session: SessionSummary) -> None:
+    """The button that engages the kill switch, alone."""
+    if not can_trade(session):
+        return
+    st.button("Stop all trading", icon=":material/front_hand:", key="hand_kill", **_asking("kill"))
+    if st.session_state.get("hand_dialog") == "kill":
+        _kill()
+
+
 def session_controls(session: SessionSummary) -> None:
     """The buttons that start, pause and stop a session."""
     if not can_trade(session):

@@ -223,7 +223,7 @@ class Column:
     tone : callable or None
         Says of a value whether it is good (True), bad (False) or neither (None).
     kind : str
-        `text`, `number` (right-aligned) or `spark` (a list drawn as a line).
+        `text`, `number` (right-aligned), `spark` (a list drawn as a line) or `bar` (a share of 1 drawn as a bar).
     """
 
     name: str
@@ -249,6 +249,16 @@ def by_score(value: Any) -> bool | None:
 def by_side(value: Any) -> bool | None:
     """Long and rising in the colour of gain, short and falling in the colour of loss."""
     return {"LONG": True, "BUY": True, "UP": True, "SHORT": False, "SELL": False, "DOWN": False}.get(value)
+
+
+def severity(value: Any) -> str:
+    """How serious an event is, with a mark that does without colour."""
+    return {"critical": "✗ Critical", "warning": "! Warning"}.get(value, "Info")
+
+
+def by_severity(value: Any) -> bool | None:
+    """Warnings and worse are bad."""
+    return False if value in ("critical", "warning") else None
 
 
 def table(
@@ -300,6 +310,10 @@ def _config(column: Column) -> Any:
     if column.kind == "spark":
         return st.column_config.LineChartColumn(
             column.label, help=column.help, width=column.width, color=formats.palette().muted
+        )
+    if column.kind == "bar":
+        return st.column_config.ProgressColumn(
+            column.label, help=column.help, width=column.width, format="percent", min_value=0, max_value=1
         )
     return st.column_config.Column(
         column.label,

@@ -16,6 +16,7 @@ import psutil
 import streamlit as st
 
 from trading_pipelines.settings import Settings, SourceName, load_settings
+from trading_pipelines.settings_listing import SettingLine, list_settings
 from trading_pipelines.store.read_models import (
     analysis,
     backtests,
@@ -29,6 +30,7 @@ from trading_pipelines.store.read_models import (
     prediction_markets,
     reader,
     replay,
+    risk,
     scores,
     sentiment,
     sessions,
@@ -56,6 +58,11 @@ def _settings() -> Settings:
 def settings() -> Settings:
     """The platform's settings, for what is written (`store.actions`)."""
     return _settings()
+
+
+def setting_lines() -> list[SettingLine]:
+    """Every setting that this process has read, secrets masked."""
+    return list_settings(_settings())
 
 
 def forget() -> None:
@@ -91,6 +98,12 @@ def list_symbols(exchange: str) -> list[str]:
 def market_overview(exchange: str, session_id: UUID | None, timeframe: str) -> pd.DataFrame:
     with _connection() as connection:
         return market.market_overview(connection, exchange, session_id, timeframe)
+
+
+@st.cache_data(ttl=CALM, show_spinner=False)
+def market_indices(simulated: bool) -> dict[str, market.MarketIndex]:
+    with _connection() as connection:
+        return market.market_indices(connection, utc_now(), simulated=simulated)
 
 
 @st.cache_data(ttl=CALM, show_spinner=False)
@@ -203,7 +216,7 @@ def signal_detail(signal_id: UUID) -> signals.SignalDetail | None:
 @st.cache_data(ttl=CALM, show_spinner=False, max_entries=20)
 def trade_chain(id_: str) -> dict[str, Any] | None:
     with _connection() as connection:
-        return lineage.chain(connection, id_)
+        return lineage.chain(connection, id_, _settings().sentiment.aggregation)
 
 
 @st.cache_data(ttl=CALM, show_spinner=False)
@@ -241,10 +254,16 @@ def candle_span(exchange: str, symbol: str) -> dict[str, tuple[datetime, datetim
 
 @st.cache_data(ttl=CALM, show_spinner=False, max_entries=50)
 def candles(
-    exchange: str, symbol: str, timeframe: str, start: datetime, end: datetime, ema_spans: tuple[int, ...]
+    exchange: str,
+    symbol: str,
+    timeframe: str,
+    start: datetime,
+    end: datetime,
+    ema_spans: tuple[int, ...],
+    indicators: bool,
 ) -> pd.DataFrame:
     with _connection() as connection:
-        return chart.candles(connection, exchange, symbol, timeframe, start, end, ema_spans)
+        return chart.candles(connection, exchange, symbol, timeframe, start, end, ema_spans, indicators=indicators)
 
 
 @st.cache_data(ttl=CALM, show_spinner=False, max_entries=50)
@@ -433,6 +452,30 @@ def list_instructions(session_id: UUID, limit: int) -> pd.DataFrame:
 def list_discrepancies(session_id: UUID, limit: int) -> pd.DataFrame:
     with _connection() as connection:
         return watch.list_discrepancies(connection, session_id, limit)
+
+
+@st.cache_data(ttl=LIVE, show_spinner=False, max_entries=50)
+def risk_state(session_id: UUID) -> risk.RiskState | None:
+    with _connection() as connection:
+        return risk.risk_state(connection, session_id)
+
+
+@st.cache_data(ttl=LIVE, show_spinner=False, max_entries=50)
+def locks_in_force(session_id: UUID) -> pd.DataFrame:
+    with _connection() as connection:
+        return risk.locks_in_force(connection, session_id)
+
+
+@st.cache_data(ttl=CALM, show_spinner=False, max_entries=50)
+def refusals(session_id: UUID, limit: int) -> pd.DataFrame:
+    with _connection() as connection:
+        return risk.refusals(connection, session_id, limit)
+
+
+@st.cache_data(ttl=LIVE, show_spinner=False, max_entries=50)
+def list_alerts(session_id: UUID | None, limit: int) -> pd.DataFrame:
+    with _connection() as connection:
+        return risk.list_alerts(connection, session_id, limit)
 
 
 @st.cache_data(ttl=CALM, show_spinner=False)

@@ -28,6 +28,7 @@ page = st.navigation(
                 icon=":material/account_balance_wallet:",
                 url_path="positions",
             ),
+            st.Page("app_pages/risk.py", title="Risk", icon=":material/shield:", url_path="risk"),
             st.Page(
                 "app_pages/sessions.py",
                 title="Sessions",
@@ -55,6 +56,7 @@ page = st.navigation(
         ],
         "Platform": [
             st.Page("app_pages/data_status.py", title="Data status", icon=":material/database:", url_path="data"),
+            st.Page("app_pages/settings.py", title="Settings", icon=":material/tune:", url_path="settings"),
         ],
     },
     expanded=True,

@@ -22,6 +22,8 @@ SPANS = {
     "1 Y": timedelta(days=365),
 }
 EMA_SPANS = (20, 80, 200)
+AVERAGES = tuple(f"EMA {span}" for span in EMA_SPANS)
+INDICATORS = ("Bollinger", "VWAP", "RSI", "MACD")
 # Candles that a browser pans smoothly; a longer span is shown on the next longer timeframe.
 MAX_BARS = 3_000
 NO_LEVELS, POSITION_LEVELS = "none", "position"
@@ -156,14 +158,22 @@ def _chart(session: SessionSummary | None, exchange: str) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         shown = st.pills(
             "Show",
-            [*(f"EMA {n}" for n in EMA_SPANS), "Volume", "Signals", "Fills"],
+            [*AVERAGES, *INDICATORS, "Volume", "Signals", "Fills"],
             selection_mode="multi",
             default=["EMA 20", "EMA 80", "Volume", "Signals", "Fills"],
             key="chart_shown",
             wrap=True,
         )
         ema_spans = tuple(n for n in EMA_SPANS if f"EMA {n}" in shown)
-        bars = queries.candles(exchange, view.symbol, view.timeframe, view.end - view.span, view.end, ema_spans)
+        bars = queries.candles(
+            exchange,
+            view.symbol,
+            view.timeframe,
+            view.end - view.span,
+            view.end,
+            ema_spans,
+            not set(INDICATORS).isdisjoint(shown),
+        )
         start = bars["ts"].iloc[0] if len(bars) else view.end - view.span
         marks = _marks(
             session,
@@ -183,6 +193,7 @@ def _draw(view: View, bars: pd.DataFrame, marks: Marks, source: str, shown: list
         bars,
         ema_spans=tuple(n for n in EMA_SPANS if f"EMA {n}" in shown),
         with_volume="Volume" in shown,
+        indicators=[name for name in INDICATORS if name in shown],
     )
     if "Signals" in shown:
         charts.add_signals(figure, marks.signals, bars)

@@ -217,14 +217,7 @@ _QUARANTINE_COLUMNS = (
 )
 _EVENT_COLUMNS = (
     Column("ts", "Time, UTC", lambda v: f"{v:%Y-%m-%d %H:%M:%S}", kind="text", width=150),
-    Column(
-        "severity",
-        "Severity",
-        lambda v: {"critical": "✗ Critical", "warning": "! Warning"}.get(v, "Info"),
-        lambda v: False if v in ("critical", "warning") else None,
-        kind="text",
-        width=95,
-    ),
+    Column("severity", "Severity", layout.severity, layout.by_severity, kind="text", width=95),
     Column("kind", "Event", formats.words, kind="text", width=150),
     Column("subject", "Subject", kind="text", width=150),
     Column("message", "Message", kind="text", width=480),

@@ -7,6 +7,7 @@ import queries
 import streamlit as st
 from layout import Card, Column
 
+from trading_pipelines.store.read_models.market import MarketIndex
 from trading_pipelines.store.read_models.sessions import SessionSummary
 
 layout.header("Market", "Prices, trends and the newest signal of every symbol, refreshed every few seconds.")
@@ -62,6 +63,29 @@ def _market_cards(overview: pd.DataFrame) -> list[Card]:
     ]
 
 
+def _mood_cards(simulated: bool) -> list[Card]:
+    """Fear & Greed and the dominance of bitcoin, each with its change in a day and a line of 30 days."""
+    found = queries.market_indices(simulated)
+    return [
+        _index_card("Fear & Greed", found.get("fear_greed"), 0, "0 is extreme fear, 100 extreme greed"),
+        _index_card(
+            "BTC dominance", found.get("btc_dominance"), 2, "Bitcoin's share of the market value of all coins", "%"
+        ),
+    ]
+
+
+def _index_card(label: str, index: MarketIndex | None, digits: int, meaning: str, unit: str = "") -> Card:
+    if index is None:
+        return Card(label, formats.MISSING, "not collected yet", help=f"{meaning}; collected every hour")
+    told = [formats.fear_greed(index.value)] if label.startswith("Fear") else []
+    if index.is_stale:
+        told = [f"old: {formats.moment(index.ts)}"]
+    elif index.day_before is not None:
+        told.append(f"{formats.number(index.value - index.day_before, digits, sign=True)} in a day")
+    value = f"{formats.number(index.value, digits)}{unit}"
+    return Card(label, value, ", ".join(told), help=f"{meaning}; the line shows 30 days", chart=index.history)
+
+
 _COLUMNS = (
     Column("symbol", "Symbol", kind="text", pinned=True, width=105),
     Column("price", "Price, USDT", formats.price),
@@ -109,7 +133,8 @@ def _overview(session: SessionSummary | None, exchange: str) -> None:
         exchange, session.session_id if session else None, session.timeframe if session else "15m"
     )
     now = pd.Timestamp(layout.as_of(session) if session else queries.utc_now())
-    layout.cards((_account_cards(session) if session else []) + _market_cards(overview), min_width=145)
+    own = _account_cards(session) if session else []
+    layout.cards(own + _market_cards(overview) + _mood_cards(exchange == "simulated"), min_width=145)
     if overview["price"].notna().sum() == 0:
         layout.empty(
             "No candles yet",

@@ -4,6 +4,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import numpy as np
+import pandas as pd
 import psycopg
 import pytest
 from psycopg import sql
@@ -18,6 +20,7 @@ from trading_pipelines.store.read_models import (
     performance,
     positions,
     reader,
+    risk,
     sessions,
     signals,
     status,
@@ -445,6 +448,26 @@ def test_candles_start_at_the_asked_bar_with_a_warmed_up_average(connection: Con
     assert found["ema_5"].iloc[0] == pytest.approx(190 - 2, abs=0.01)
 
 
+def test_indicators_beside_the_candles_are_those_of_the_domain(connection: Connection, bitcoin: int) -> None:
+    random = np.random.default_rng(5)
+    closes = 100 * np.exp(np.cumsum(random.normal(0, 0.01, 900)))
+    for bar, close in enumerate(closes):
+        add_candle(connection, bitcoin, "15m", NOW - (900 - bar) * BAR, float(close))
+    whole = chart.candles(connection, "bybit", "BTCUSDT", "15m", NOW - 2_000 * BAR, NOW, indicators=True)
+
+    found = chart.candles(connection, "bybit", "BTCUSDT", "15m", NOW - 20 * BAR, NOW, indicators=True)
+
+    assert found[list(chart.INDICATORS)].notna().all().all()
+    pd.testing.assert_frame_equal(found, whole.tail(20).reset_index(drop=True), rtol=1e-9)
+    newest = closes[-20:]
+    assert found["bollinger_upper"].iloc[-1] == pytest.approx(newest.mean() + 2 * newest.std())
+    assert found["rsi"].between(0, 100).all()
+
+
+def test_no_candles_have_no_indicators(connection: Connection, bitcoin: int) -> None:
+    assert chart.candles(connection, "bybit", "BTCUSDT", "15m", NOW - HOUR, NOW, indicators=True).empty
+
+
 def test_candles_of_an_unknown_timeframe_are_refused(connection: Connection) -> None:
     with pytest.raises(ValueError, match="7m"):
         chart.candles(connection, "bybit", "BTCUSDT", "7m", NOW, NOW)
@@ -628,6 +651,17 @@ def test_report_breaks_results_down_by_symbol_side_and_reason(connection: Connec
     assert report.trades["r"].tolist() == [pytest.approx(5.5), pytest.approx(-7.5)]
 
 
+def test_report_tells_results_of_strategies_apart(connection: Connection, bitcoin: int) -> None:
+    session = _traded_session(connection, bitcoin)
+    signal = add_signal(connection, session, bitcoin, NOW - 40 * HOUR)
+    connection.execute("update positions set signal_id = %s where close_reason = 'TP3'", (signal,))
+
+    report = performance.performance_report(connection, session)
+
+    assert report is not None
+    assert report.by_strategy[["strategy", "trades"]].to_numpy().tolist() == [["model_signals", 1], ["unknown", 1]]
+
+
 def test_report_without_benchmark_candles_says_so(connection: Connection, session: UUID) -> None:
     insert(connection, "equity", session_id=session, ts=NOW, equity=10_010, cash=0, margin=0, unrealised=0)
 
@@ -809,6 +843,139 @@ def test_calibration_counts_resolved_predictions_only(connection: Connection, bi
     assert found["predictions"].tolist() == [1, 2]
     assert found["observed"].tolist() == [0.0, 0.5]
     assert models.calibration(connection, "bybit", "ETHUSDT", NOW).empty
+
+
+def observe(connection: Connection, series: str, ts: datetime, known: datetime, value: float, **changes: str) -> None:
+    row = {"series": series, "coin": "MARKET", "source": "alternative_me", "ts": ts, "available_at": known}
+    insert(connection, "observations", **{**row, "value": value, **changes})
+
+
+def test_indices_of_the_market_are_the_newest_known_ones_with_the_day_before(connection: Connection) -> None:
+    for days, value in ((2, 30.0), (1, 40.0), (0, 55.0)):
+        ts = NOW - timedelta(days=days)
+        observe(connection, "fear_greed", ts, ts + HOUR / 2, value)
+    observe(connection, "fear_greed", NOW - timedelta(days=1), NOW - HOUR, 44.0)
+    observe(connection, "fear_greed", NOW, NOW, 99.0, source="simulated")
+
+    index = market.market_indices(connection, NOW + HOUR, simulated=False)["fear_greed"]
+
+    assert (index.value, index.day_before, index.history) == (55.0, 44.0, [30.0, 44.0, 55.0])
+    assert not index.is_stale
+    assert market.market_indices(connection, NOW, simulated=True)["fear_greed"].value == 99.0
+
+
+def test_index_that_nobody_renews_is_stale_and_one_never_published_is_absent(connection: Connection) -> None:
+    observe(connection, "btc_dominance", NOW - timedelta(days=3), NOW - timedelta(days=3), 54.2)
+
+    found = market.market_indices(connection, NOW, simulated=False)
+
+    assert found["btc_dominance"].is_stale
+    assert "fear_greed" not in found
+
+
+def test_risk_counts_losses_on_marks_and_margin_by_side(connection: Connection, bitcoin: int) -> None:
+    session = add_session(connection, clock=NOW)
+    midnight = NOW.replace(hour=0)
+    for ts, equity, peak in ((midnight, 10_500, 10_500), (NOW - HOUR, 9_975, 10_500), (NOW + HOUR, 1, 10_500)):
+        account = {"session_id": session, "cash": 0, "margin": 0, "unrealised": 0}
+        insert(connection, "equity", ts=ts, equity=equity, peak=peak, **account)
+    add_position(connection, session, bitcoin, None)
+    add_position(
+        connection, session, add_instrument(connection, "ETH"), None, side="SHORT", stop_price=99, quantity_open=10
+    )
+    for hours, reason in ((2, "STOP"), (3, "TP3"), (30, "STOP")):
+        add_position(
+            connection,
+            session,
+            add_instrument(connection, f"X{hours}"),
+            None,
+            status="CLOSED",
+            close_reason=reason,
+            opened_at=NOW - 40 * HOUR,
+            closed_at=NOW - hours * HOUR,
+        )
+
+    state = risk.risk_state(connection, session)
+
+    assert state is not None
+    assert (state.as_of, state.marked_at, state.equity) == (NOW, NOW - HOUR, 9_975)
+    assert state.daily_loss == pytest.approx(0.05)
+    assert state.drawdown == pytest.approx(0.05)
+    assert (state.open_positions, state.margin_long, state.margin_short) == (2, 140, 200)
+    assert (state.largest_symbol, state.largest_margin) == ("ETHUSDT", 200)
+    assert state.stopped == 1
+    assert state.limits.max_open_positions == 5
+
+
+def test_risk_of_an_unknown_session_is_none(connection: Connection) -> None:
+    assert risk.risk_state(connection, uuid4()) is None
+
+
+def test_locks_are_those_that_hold_at_the_session_s_clock(connection: Connection, bitcoin: int) -> None:
+    session = add_session(connection, clock=NOW)
+    for reason, instrument, start, end, lifted in (
+        ("DAILY_LOSS", None, -2, 2, None),
+        ("STOP", bitcoin, -1, 3, None),
+        ("COOLDOWN", bitcoin, -2, -1, None),
+        ("STOP_GUARD", None, -1, 5, NOW - HOUR / 2),
+    ):
+        insert(
+            connection,
+            "risk_locks",
+            session_id=session,
+            instrument_id=instrument,
+            side="LONG" if instrument else None,
+            reason=reason,
+            numbers=Jsonb({}),
+            starts_at=NOW + start * HOUR,
+            ends_at=NOW + end * HOUR,
+            lifted_at=lifted,
+        )
+
+    held = risk.locks_in_force(connection, session)
+
+    assert held["reason"].tolist() == ["DAILY_LOSS", "STOP"]
+    assert held["symbol"].fillna("all").tolist() == ["all", "BTCUSDT"]
+    assert held["seconds_left"].tolist() == [7_200, 10_800]
+
+
+def test_refusals_leave_out_what_was_allowed(connection: Connection, bitcoin: int) -> None:
+    session = add_session(connection)
+    signal = add_signal(connection, session, bitcoin, NOW)
+    for minute, outcome in enumerate(("ALLOW", "REDUCE", "REFUSE")):
+        insert(
+            connection,
+            "risk_assessments",
+            session_id=session,
+            signal_id=signal,
+            instrument_id=bitcoin,
+            stage="ORDER",
+            assessed_at=NOW + timedelta(minutes=minute),
+            outcome=outcome,
+            quantity=1,
+            margin=1,
+            reason=outcome.lower(),
+            rules=Jsonb([]),
+        )
+
+    found = risk.refusals(connection, session, 10)
+
+    assert found["outcome"].tolist() == ["REFUSE", "REDUCE"]
+    assert (found["strategy"] == "model_signals").all()
+
+
+def test_alerts_are_warnings_of_the_platform_and_of_one_session(connection: Connection) -> None:
+    own, other = add_session(connection), add_session(connection, "other")
+    for severity, session, subject in (
+        ("info", own, "a fill"),
+        ("warning", own, "own"),
+        ("critical", None, "platform"),
+        ("warning", other, "foreign"),
+    ):
+        insert(connection, "events", kind="x", severity=severity, session_id=session, subject=subject, message="")
+
+    assert risk.list_alerts(connection, own, 10)["subject"].tolist() == ["platform", "own"]
+    assert risk.list_alerts(connection, None, 10)["subject"].tolist() == ["foreign", "platform", "own"]
 
 
 def test_reader_cannot_write(database: str, monkeypatch: pytest.MonkeyPatch) -> None:

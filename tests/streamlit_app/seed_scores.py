@@ -1,4 +1,4 @@
-"""Composite scores for the filled database of the page tests."""
+"""Composite scores and the figures of the whole market for the filled database of the page tests."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -29,4 +29,15 @@ def seed_scores(connection: psycopg.Connection[Any], now: datetime) -> None:
         found = evaluate(mapped, ages, ScoringSpec())
         inputs = {"raw": mapped, "mapped": mapped, "ages": ages}
         scores.save(connection, definition, Timeframe.M15, np.full(4, instrument_id), ts, found, inputs)
+    _seed_indices(connection, now)
     connection.commit()
+
+
+def _seed_indices(connection: psycopg.Connection[Any], now: datetime) -> None:
+    """Fear & Greed and dominance of twelve days, the newest an hour old."""
+    for back in range(12):
+        ts = now - timedelta(days=back, hours=1)
+        for series, value in (("fear_greed", 48.0 - 2 * back), ("btc_dominance", 54.25 + 0.25 * back)):
+            connection.execute(
+                "insert into observations values (%s, 'MARKET', 'simulated', %s, %s, %s)", (series, ts, ts, value)
+            )

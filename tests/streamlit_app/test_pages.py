@@ -15,6 +15,7 @@ PAGES = (
     "signals",
     "chart",
     "positions",
+    "risk",
     "sessions",
     "replay",
     "performance",
@@ -87,6 +88,28 @@ def test_market_lists_every_symbol_with_price_trend_and_sparkline(open_page: Ope
     assert (table["price"] > 0).all()
     assert table["trend"].isin(["UP", "DOWN", "MIXED"]).all()
     assert table["spark"].map(len).min() > 24
+
+
+def test_market_shows_fear_and_greed_and_dominance_with_their_change(open_page: OpenPage) -> None:
+    app = open_page("market")
+
+    assert cards(app)["Fear & Greed"] == "48"
+    assert cards(app)["BTC dominance"] == "54.25%"
+    changes = {metric.label: metric.delta for metric in app.metric}
+    assert changes["Fear & Greed"] == "neutral, +2 in a day"
+    assert changes["BTC dominance"] == "\N{MINUS SIGN}0.25 in a day"
+
+
+def test_market_says_that_an_index_is_old_or_missing(open_page: OpenPage, change: Callable[[str], None]) -> None:
+    change("delete from observations where series = 'fear_greed'")
+    change("delete from observations where series = 'btc_dominance' and available_at > now() - interval '36 hours'")
+
+    app = open_page("market")
+
+    assert cards(app)["Fear & Greed"] == "–"
+    changes = {metric.label: metric.delta for metric in app.metric}
+    assert changes["Fear & Greed"] == "not collected yet"
+    assert changes["BTC dominance"].startswith("old: ")
 
 
 def test_market_shows_account_and_heartbeats(open_page: OpenPage) -> None:
@@ -221,6 +244,19 @@ def test_chart_takes_a_longer_timeframe_where_too_many_bars_would_be_drawn(open_
     assert "bars of 1h" in text_of(app)
 
 
+def test_chart_draws_the_indicators_that_are_picked(open_page: OpenPage) -> None:
+    app = open_page("chart")
+
+    app.button_group(key="chart_shown").set_value(["Bollinger", "VWAP", "RSI", "MACD"]).run()
+
+    assert not app.exception
+    assert not app.error
+    figure = app.get("plotly_chart")[0].proto.spec
+    for part in ("Bollinger 20, 2", "VWAP", "RSI 14", "MACD histogram"):
+        assert part in figure
+    assert "EMA 20" not in figure
+
+
 def test_open_positions_show_protection_and_distance(open_page: OpenPage) -> None:
     app = open_page("positions")
 
@@ -282,6 +318,10 @@ def test_performance_before_the_first_mark_says_when_it_starts(
     change("delete from equity")
 
     assert "Equity is marked at the close of each 15m bar" in text_of(open_page("performance"))
+
+
+def test_performance_is_broken_down_by_strategy(open_page: OpenPage) -> None:
+    assert table_with(open_page("performance"), "strategy", "net")["strategy"].tolist() == ["model_signals"]
 
 
 def test_models_show_the_version_in_production_with_its_folds(open_page: OpenPage) -> None:

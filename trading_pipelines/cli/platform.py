@@ -1,10 +1,12 @@
-"""`trading up`, `trading service`, `trading stream`, `trading env`: run the platform, or a part of it."""
+"""`trading up`, `service`, `stream`, `env` and `settings`: run the platform or a part of it, and what it runs with."""
 
 import shlex
+from typing import Annotated
 
 import typer
 
-from trading_pipelines.cli.context import prepare
+from trading_pipelines.cli.context import Json, prepare
+from trading_pipelines.cli.output import print_json, print_table
 from trading_pipelines.cli.progress import progress_display
 
 
@@ -45,3 +47,23 @@ def env() -> None:
     prepare_dagster_home(settings)
     for name, value in platform_environment(settings).items():
         typer.echo(f"export {name}={shlex.quote(value)}")
+
+
+def settings(
+    changed: Annotated[bool, typer.Option("--changed", help="Only those that differ from their default.")] = False,
+    word: Annotated[str, typer.Argument(help="Only those whose name or meaning contains it.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Show every setting in force with its meaning; secrets are masked."""
+    from trading_pipelines.settings_listing import list_settings
+
+    found = [
+        line
+        for line in list_settings(prepare())
+        if (line.changed or not changed) and word.lower() in f"{line.variable} {line.meaning}".lower()
+    ]
+    if as_json:
+        print_json({"settings": found})
+        return
+    rows = [(line.variable, line.value, "changed" if line.changed else "", line.meaning) for line in found]
+    print_table("Settings", ("variable", "value", "", "meaning"), rows)

@@ -1,10 +1,11 @@
 """Candles of one symbol and what the session did on them."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import numpy as np
 import pandas as pd
 import psycopg
 
@@ -45,6 +46,20 @@ def candle_span(
     return {timeframe: (first, last) for timeframe, first, last in known}
 
 
+INDICATORS = (
+    "bollinger_upper",
+    "bollinger_middle",
+    "bollinger_lower",
+    "vwap",
+    "rsi",
+    "macd",
+    "macd_signal",
+    "macd_histogram",
+)
+_INDICATOR_BARS = 640
+"""Read early for RSI and MACD, so that nothing of their start is left."""
+
+
 def candles(
     connection: psycopg.Connection[Any],
     exchange: str,
@@ -53,10 +68,17 @@ def candles(
     start: datetime,
     end: datetime,
     ema_spans: Sequence[int] = (),
+    *,
+    indicators: bool = False,
 ) -> pd.DataFrame:
-    """Candles with open time in [start, end), ascending, with one column `ema_<span>` per requested span."""
+    """Candles with open time in [start, end), ascending, with one column `ema_<span>` per requested span.
+
+    With `indicators` there is a column for each of `INDICATORS` as well, NaN where a value has no whole window.
+    """
     step = Timeframe(timeframe)
-    warm_up = step.delta * (_WARM_UP * max(ema_spans, default=0))
+    bars = max(_WARM_UP * max(ema_spans, default=0), _INDICATOR_BARS if indicators else 0)
+    # The VWAP begins at midnight.
+    warm_up = step.delta * bars + (timedelta(days=1) if indicators else timedelta(0))
     frame = read_frame(
         connection,
         f"""
@@ -70,7 +92,20 @@ def candles(
     )
     for span in ema_spans:
         frame[f"ema_{span}"] = frame["close"].ewm(span=span, adjust=False).mean()
+    if indicators and len(frame):
+        frame = frame.assign(**_indicators(frame, step))
     return frame.loc[frame["ts"] >= start].reset_index(drop=True)
+
+
+def _indicators(frame: pd.DataFrame, step: Timeframe) -> dict[str, Any]:
+    # Loads a compiler, which the pages do without until somebody asks for an indicator.
+    from trading_pipelines.domain.features.context import Bars
+    from trading_pipelines.domain.technical.indicators import indicators
+
+    ts = frame["ts"].dt.tz_convert(None).to_numpy(dtype="datetime64[us]")
+    columns = [frame[name].to_numpy(dtype=np.float64) for name in ("open", "high", "low", "close", "volume")]
+    found = indicators(Bars(step, ts, *columns))
+    return {name: getattr(found, "vwap_session" if name == "vwap" else name) for name in INDICATORS}
 
 
 _SIGNAL_MARKS = """

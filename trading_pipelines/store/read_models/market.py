@@ -1,12 +1,14 @@
-"""Prices, changes and trends of all symbols of one exchange."""
+"""Prices, changes and trends of all symbols of one exchange, and the figures of the whole market."""
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import pandas as pd
 import psycopg
 
+from trading_pipelines.domain.alternative.series import MARKET, SERIES, SIMULATED
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.store.connection import read_frame
 
@@ -164,3 +166,67 @@ def _trend(bars: pd.DataFrame, price: float, price_at: pd.Timestamp) -> list[Any
     slow = closes.ewm(span=_SLOW, adjust=False).mean().tolist()[-1]
     trend = "UP" if price > fast > slow else "DOWN" if price < fast < slow else "MIXED"
     return [change, volume, trend, fast / slow - 1, spark]
+
+
+MARKET_INDICES = ("fear_greed", "btc_dominance")
+_INDEX_DAYS = 30
+
+
+@dataclass(frozen=True)
+class MarketIndex:
+    """One figure of the whole market, in the unit of its series.
+
+    Attributes
+    ----------
+    ts : datetime
+        What the newest value speaks of, UTC.
+    day_before : float or None
+        The newest value that is at least a day older.
+    history : list of float
+        Values of 30 days, the oldest first.
+    is_stale : bool
+        So old that the platform itself no longer counts with it.
+    """
+
+    value: float
+    ts: datetime
+    day_before: float | None
+    history: list[float]
+    is_stale: bool
+
+
+_INDICES = """
+select distinct on (series, ts) series, ts, available_at, value from observations
+where series = any(%(series)s) and coin = %(market)s and (source = %(name)s) = %(simulated)s
+  and ts > %(since)s and ts <= %(now)s and available_at <= %(now)s
+order by series, ts, available_at desc
+"""
+
+
+def market_indices(connection: psycopg.Connection[Any], now: datetime, *, simulated: bool) -> dict[str, MarketIndex]:
+    """Fear & Greed and the dominance of bitcoin as known at `now`; what was not published for 30 days is absent."""
+    rows = read_frame(
+        connection,
+        _INDICES,
+        {
+            "series": list(MARKET_INDICES),
+            "market": MARKET,
+            "name": SIMULATED,
+            "simulated": simulated,
+            "since": now - timedelta(days=_INDEX_DAYS),
+            "now": now,
+        },
+    )
+    return {str(name): _index(str(name), values, now) for name, values in rows.groupby("series")}
+
+
+def _index(name: str, rows: pd.DataFrame, now: datetime) -> MarketIndex:
+    newest = rows.iloc[-1]
+    before = rows.loc[rows["ts"] <= newest["ts"] - pd.Timedelta(days=1), "value"].tolist()
+    return MarketIndex(
+        value=float(newest["value"]),
+        ts=newest["ts"],
+        day_before=before[-1] if before else None,
+        history=rows["value"].tolist(),
+        is_stale=bool(newest["available_at"] < now - SERIES[name].max_age),
+    )

@@ -82,11 +82,12 @@ _TRADES = """
 select i.symbol, p.side, p.quantity_initial::float8 as quantity, p.entry_price::float8 as entry_price,
        p.realised_pnl::float8 as realised_pnl, p.fees::float8 as fees, p.funding::float8 as funding,
        p.slippage::float8 as slippage, (p.realised_pnl - p.fees - p.funding)::float8 as net,
-       r.initial_risk as risk,
+       r.initial_risk as risk, coalesce(g.strategy, 'unknown') as strategy,
        p.close_reason, p.opened_at, p.closed_at
 from positions p
 join instruments i using (instrument_id)
 join position_risk r using (position_id)
+left join signals g on g.signal_id = p.signal_id
 where p.session_id = %(session)s and p.status = 'CLOSED'
 order by p.closed_at, i.symbol
 """
@@ -121,7 +122,7 @@ class PerformanceReport:
         day and pnl: change of marked equity from 00:00 to 00:00 UTC.
     trades : DataFrame
         Closed positions, the first closed first; `r` is the net result over the initial risk.
-    by_symbol, by_side, by_close_reason : DataFrame
+    by_strategy, by_symbol, by_side, by_close_reason : DataFrame
         trades, wins, net, fees, funding, slippage and average_r per group, the best first.
     """
 
@@ -130,6 +131,7 @@ class PerformanceReport:
     benchmark: str | None
     daily: pd.DataFrame
     trades: pd.DataFrame
+    by_strategy: pd.DataFrame
     by_symbol: pd.DataFrame
     by_side: pd.DataFrame
     by_close_reason: pd.DataFrame
@@ -153,6 +155,7 @@ def performance_report(connection: psycopg.Connection[Any], session_id: UUID) ->
         benchmark=benchmark,
         daily=_daily(marks, start_capital),
         trades=trades,
+        by_strategy=_grouped(trades, "strategy"),
         by_symbol=_grouped(trades, "symbol"),
         by_side=_grouped(trades, "side"),
         by_close_reason=_grouped(trades, "close_reason"),
