@@ -12,8 +12,10 @@ from fake_service import Answer, FakeService, as_json, fake_service
 from trading_pipelines.adapters.alternative.base import Delivery, NotConfiguredError
 from trading_pipelines.adapters.alternative.factory import datasets, open_dataset, open_sources
 from trading_pipelines.adapters.sources.base import SourceError
+from trading_pipelines.application.alternative_data import collect
 from trading_pipelines.domain.alternative.series import MARKET, SERIES
 from trading_pipelines.settings import Settings, load_settings
+from trading_pipelines.store.connection import Connection
 
 NOW = datetime.now(UTC)
 TODAY = NOW.replace(hour=0, minute=0, second=0, microsecond=0)
@@ -101,26 +103,26 @@ def test_whole_history_of_fear_and_greed_is_asked_for_when_the_recent_one_is_too
     assert [asked.query["limit"] for asked in service.asked] == ["60", "0"]
 
 
-@pytest.mark.parametrize(
-    ("bad", "reason"),
-    [
-        (day(1, "-3"), "value is -3, not within 0 and 100"),
-        (day(1, "NaN"), "value is nan"),
-        (day(1, float("nan")), "value is nan"),
-        (day(1, float("inf")), "value is inf"),
-        (day(1, "<b>40</b>"), "value is no number"),
-        (day(1, True), "value is no number"),
-        (day(1, None), "lacks value"),
-        ({"wert": "40", "timestamp": seconds(TODAY)}, "lacks value"),
-        (day(-5), "timestamp is in the future"),
-        ({"value": "40", "timestamp": "yesterday"}, "timestamp is no number"),
-        ({"value": "40", "timestamp": "-1"}, "timestamp is no time since 2009"),
-        ({"value": "40", "timestamp": "1e300"}, "timestamp is no time since 2009"),
-        ("a string", "lacks timestamp"),
-        ([1, 2], "lacks timestamp"),
-        (None, "lacks timestamp"),
-    ],
-)
+BAD_DAYS: list[tuple[Any, str]] = [
+    (day(1, "-3"), "value is -3, not within 0 and 100"),
+    (day(1, "NaN"), "value is nan"),
+    (day(1, float("nan")), "value is nan"),
+    (day(1, float("inf")), "value is inf"),
+    (day(1, "<b>40</b>"), "value is no number"),
+    (day(1, True), "value is no number"),
+    (day(1, None), "lacks value"),
+    ({"wert": "40", "timestamp": seconds(TODAY)}, "lacks value"),
+    (day(-5), "timestamp is in the future"),
+    ({"value": "40", "timestamp": "yesterday"}, "timestamp is no number"),
+    ({"value": "40", "timestamp": "-1"}, "timestamp is no time since 2009"),
+    ({"value": "40", "timestamp": "1e300"}, "timestamp is no time since 2009"),
+    ("a string", "lacks timestamp"),
+    ([1, 2], "lacks timestamp"),
+    (None, "lacks timestamp"),
+]
+
+
+@pytest.mark.parametrize(("bad", "reason"), BAD_DAYS)
 def test_unfit_value_is_refused_with_its_reason_and_the_others_count(
     service: FakeService, settings: Settings, bad: Any, reason: str
 ) -> None:
@@ -149,6 +151,48 @@ def test_error_inside_an_answer_of_200_fails_the_source(
     service.on("/fng/", answer)
     with pytest.raises(SourceError):
         fetch(settings, "fear_greed")
+
+
+def test_every_unfit_value_ends_in_quarantine_and_the_others_are_stored(
+    service: FakeService, settings: Settings, connection: Connection
+) -> None:
+    service.on("/fng/", fear(day(0), *(bad for bad, _ in BAD_DAYS), day(2), day(40)))
+    (source,) = open_dataset(settings, "fear_greed")
+    report = collect(connection, source, TODAY - 3 * DAY, NOW)
+    assert (report.status, report.new) == ("OK", 2)
+    assert connection.execute("select count(*) from observations").fetchone() == (2,)
+    kept = [reason for (reason,) in connection.execute("select reason from quarantined_items")]
+    assert all(any(text.startswith(reason) for text in kept) for _, reason in BAD_DAYS), kept
+
+
+REFUSALS = {
+    "fear_greed": {"/fng/": fear(error="Service overloaded")},
+    "coin_metrics": {
+        path: as_json({"status": {"error_code": 429, "error_message": "Service overloaded"}})
+        for path in ("/global", "/search/trending", "/coins/markets")
+    },
+    "social_metrics": {
+        f"/public/coins/{coin}/time-series/v2": as_json({"error": "Service overloaded"}) for coin in ("btc", "eth")
+    },
+    "derivatives_sentiment": {
+        path: as_json({"retCode": 10006, "retMsg": "Service overloaded", "result": {}})
+        for path in ("/v5/market/account-ratio", "/v5/market/tickers")
+    },
+}
+
+
+@pytest.mark.parametrize("dataset", REFUSALS)
+def test_answer_of_200_with_an_error_inside_is_kept_and_never_taken_for_nothing_new(
+    service: FakeService, settings: Settings, connection: Connection, dataset: str
+) -> None:
+    for path, answer in REFUSALS[dataset].items():
+        service.on(path, answer)
+    report = collect(connection, open_dataset(settings, dataset)[0], NOW - DAY, NOW)
+    assert (report.status, report.new, report.refused) == ("FAILING", 0, 1)
+    assert "Service overloaded" in report.detail
+    ((item, payload),) = connection.execute("select item, payload from quarantined_items").fetchall()
+    assert item == "the whole answer"
+    assert "Service overloaded" in payload
 
 
 # CoinGecko
@@ -264,7 +308,15 @@ def test_hour_with_a_missing_or_impossible_figure_is_refused_whole(service: Fake
     service.on(
         "/public/coins/btc/time-series/v2",
         as_json(
-            {"data": [hour(3), hour(2, galaxy_score=None), hour(1, posts_active=-7), hour(4, social_dominance=250)]}
+            {
+                "data": [
+                    hour(0),  # in progress
+                    hour(3),
+                    hour(2, galaxy_score=None),
+                    hour(1, posts_active=-7),
+                    hour(4, social_dominance=250),
+                ]
+            }
         ),
     )
     service.on("/public/coins/eth/time-series/v2", as_json({"data": []}))

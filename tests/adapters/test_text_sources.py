@@ -13,9 +13,11 @@ from fake_service import Answer, FakeService, as_json, fake_service
 
 from trading_pipelines.adapters.alternative.base import AlternativeSource, Delivery
 from trading_pipelines.adapters.alternative.factory import open_dataset
+from trading_pipelines.adapters.alternative.rss import RssSource
+from trading_pipelines.adapters.http import HttpClient
 from trading_pipelines.adapters.sources.base import SourceError
-from trading_pipelines.application.alternative_data import collect
-from trading_pipelines.domain.alternative.texts import TextItem, TextKind
+from trading_pipelines.application.alternative_data import collect, collect_newest
+from trading_pipelines.domain.alternative.texts import TextItem, TextKind, TextLimits
 from trading_pipelines.settings import load_settings
 from trading_pipelines.store.connection import Connection
 
@@ -73,6 +75,14 @@ def reasons(delivery: Delivery[Any]) -> list[str]:
     return [refused.reason for refused in delivery.refused]
 
 
+def stored_titles(connection: Connection) -> list[str]:
+    return [title for (title,) in connection.execute("select title from texts order by text_id").fetchall()]
+
+
+def quarantine(connection: Connection) -> list[tuple[str, str, str]]:
+    return connection.execute("select source, item, reason from quarantined_items order by 1, 2, 3").fetchall()
+
+
 def test_entry_of_a_feed_becomes_a_text(service: FakeService, sources: dict[str, Any]) -> None:
     service.on(FEED, feed(item("Bitcoin rises", body="<p>By <b>5%</b>.</p>")))
     (text,) = read(sources["news"]).items
@@ -124,23 +134,23 @@ def test_title_is_kept_as_plain_text(service: FakeService, sources: dict[str, An
     assert titles(read(sources["news"])) == [kept, "Other"]
 
 
-@pytest.mark.parametrize(
-    ("bad", "reason"),
-    [
-        (item("A" * 1_000_000), "more than 400,000 characters long"),
-        (item("A" * 100_000), "title longer than 500 characters"),
-        (item("<a " * 50_000), "has no title"),
-        (item(""), "has no title"),
-        (item("<script>alert(1)</script>"), "has no title"),
-        (item(date=NOW + 48 * HOUR), "dated in the future"),
-        (item(date="Sat, 01 Jan 2050 00:00:00 GMT"), "dated in the future"),
-        (item(date="Thu, 01 Jan 1970 00:00:00 GMT"), "dated before there were coins"),
-        (item(date="the day before yesterday"), "has no date that can be read"),
-        (item(date=None), "has no date that can be read"),
-        ("<item><title>No name</title></item>", "has neither id nor link"),
-        ("<item/>", "has neither id nor link"),
-    ],
-)
+BAD_ENTRIES = [
+    (item("A" * 1_000_000), "more than 400,000 characters long"),
+    (item("A" * 100_000), "title longer than 500 characters"),
+    (item("<a " * 50_000), "has no title"),
+    (item(""), "has no title"),
+    (item("<script>alert(1)</script>"), "has no title"),
+    (item(date=NOW + 48 * HOUR), "dated in the future"),
+    (item(date="Sat, 01 Jan 2050 00:00:00 GMT"), "dated in the future"),
+    (item(date="Thu, 01 Jan 1970 00:00:00 GMT"), "dated before there were coins"),
+    (item(date="the day before yesterday"), "has no date that can be read"),
+    (item(date=None), "has no date that can be read"),
+    ("<item><title>No name</title></item>", "has neither id nor link"),
+    ("<item/>", "has neither id nor link"),
+]
+
+
+@pytest.mark.parametrize(("bad", "reason"), BAD_ENTRIES)
 def test_unfit_entry_is_refused_with_its_reason_and_the_others_count(
     service: FakeService, sources: dict[str, Any], bad: str, reason: str
 ) -> None:
@@ -149,6 +159,18 @@ def test_unfit_entry_is_refused_with_its_reason_and_the_others_count(
     assert titles(delivery) == ["Before", "After"]
     assert [text.split(" (")[0] for text in reasons(delivery)] == [reason]
     assert all(len(refused.payload) <= 2_000 for refused in delivery.refused)
+
+
+def test_all_unfit_entries_of_a_feed_end_in_quarantine_and_the_others_are_stored(
+    service: FakeService, sources: dict[str, Any], connection: Connection
+) -> None:
+    bad = "".join(entry for entry, _ in BAD_ENTRIES)
+    service.on(FEED, feed(item("Before", number=2), bad, item("After", number=3)))
+    report = collect(connection, sources["news"], NOW - HOUR, NOW)
+    assert (report.status, report.new) == ("OK", 2)
+    assert stored_titles(connection) == ["Before", "After"]
+    kept = {reason.split(" (")[0] for (reason,) in connection.execute("select reason from quarantined_items")}
+    assert kept == {reason for _, reason in BAD_ENTRIES}
 
 
 def test_clock_of_a_source_that_is_a_little_ahead_is_taken_for_ours(
@@ -201,6 +223,25 @@ def test_feed_with_entities_of_its_own_is_refused_unread(
     assert service.paths() == [FEED]
 
 
+def test_bomb_is_quarantined_whole_and_the_other_feed_goes_on(
+    service: FakeService, sources: dict[str, Any], connection: Connection
+) -> None:
+    service.on(FEED, Answer(bomb(12)))
+    service.on("/other", feed(item("Bitcoin rises")))
+    other = RssSource("other", f"{service.url}/other", HttpClient("other"), TextLimits())
+    reports = collect_newest(connection, [sources["news"], other], NOW)
+    assert [(report.source, report.status, report.new, report.refused) for report in reports] == [
+        ("paper", "FAILING", 0, 1),
+        ("other", "OK", 1, 0),
+    ]
+    assert stored_titles(connection) == ["Bitcoin rises"]
+    assert quarantine(connection) == [
+        ("paper", "the whole answer", "paper: the feed declares entities, which news do not need")
+    ]
+    counted = connection.execute("select quarantined, consecutive_failures from source_states where source = 'paper'")
+    assert counted.fetchone() == (1, 1)
+
+
 @pytest.mark.parametrize(
     "body", [b"", b"<html><body>Blocked</body></html>", b'{"error": "blocked"}', b"\x00\xff\xfe", b"/etc/passwd"]
 )
@@ -229,6 +270,18 @@ def test_feed_in_another_encoding_than_it_says_is_read(
     text = feed(item("Café – Münze")).body.decode().replace('encoding="utf-8"', f'encoding="{declared}"')
     service.on(FEED, Answer(text.replace("–", "-").encode(real)))
     assert titles(read(sources["news"])) == ["Café - Münze"]
+
+
+def test_bytes_that_are_no_text_in_any_encoding_cost_only_their_own_letters(
+    service: FakeService, sources: dict[str, Any], connection: Connection
+) -> None:
+    body = feed(item("Bitcoin BYTES rises"), item("Ether", number=2)).body
+    service.on(FEED, Answer(body.replace(b"BYTES", b"\xff\xfe\x81\xc3")))
+    assert collect(connection, sources["news"], NOW - HOUR, NOW).status == "OK"
+    first, second = stored_titles(connection)
+    assert first.startswith("Bitcoin ")
+    assert first.endswith(" rises")
+    assert second == "Ether"
 
 
 def test_repeated_and_dropped_entries_are_stored_once_and_stay(
@@ -300,21 +353,22 @@ def test_post_becomes_a_text_and_asking_costs_a_token_and_a_listing(
     assert "sesame" not in service.asked[1].headers.get("authorization", "")
 
 
-@pytest.mark.parametrize(
-    ("bad", "reason"),
-    [
-        (post(...), "lacks title"),
-        ({"kind": "t3"}, "lacks data"),
-        ({"kind": "t3", "data": "text"}, "not as documented: AttributeError 'str' object has no attribute 'get'"),
-        (post(id=None), "lacks id"),
-        (post(created_utc=...), "lacks created_utc"),
-        (post(created_utc=float("nan")), "has no date that can be read"),
-        (post(created_utc=-5), "dated before there were coins"),
-        (post(created_utc=(NOW + 48 * HOUR).timestamp()), "dated in the future"),
-        (post("A" * 1_000_000), "more than 400,000 characters long"),
-        (post(" \u200b "), "has no title"),
-    ],
-)
+BAD_POSTS = [
+    (post(...), "lacks title"),
+    ({"kind": "t3"}, "lacks data"),
+    ({"kind": "t3", "data": "text"}, "not as documented: AttributeError 'str' object has no attribute 'get'"),
+    (post(id=None), "lacks id"),
+    (post(id="r\0"), "id is no name"),
+    (post(created_utc=...), "lacks created_utc"),
+    (post(created_utc=float("nan")), "has no date that can be read"),
+    (post(created_utc=-5), "dated before there were coins"),
+    (post(created_utc=(NOW + 48 * HOUR).timestamp()), "dated in the future"),
+    (post("A" * 1_000_000), "more than 400,000 characters long"),
+    (post(" \u200b "), "has no title"),
+]
+
+
+@pytest.mark.parametrize(("bad", "reason"), BAD_POSTS)
 def test_unfit_post_is_refused_without_another_request(
     service: FakeService, sources: dict[str, Any], bad: dict[str, Any], reason: str
 ) -> None:
@@ -323,6 +377,17 @@ def test_unfit_post_is_refused_without_another_request(
     assert titles(delivery) == ["Before", "After"]
     assert [text.split(" (")[0] for text in reasons(delivery)] == [reason]
     assert service.paths() == ["/api/v1/access_token", LISTING]
+
+
+def test_all_unfit_posts_of_a_listing_end_in_quarantine_and_the_others_are_stored(
+    service: FakeService, sources: dict[str, Any], connection: Connection
+) -> None:
+    half = post("Half a letter \ud83d and nul \0", number=4, author="a\0b", selftext="\ud83d\0")
+    service.on(LISTING, listing(post("Before", number=2), *(bad for bad, _ in BAD_POSTS), half))
+    report = collect(connection, sources["posts"], NOW - HOUR, NOW)
+    assert (report.status, report.new, report.refused) == ("OK", 2, len(BAD_POSTS))
+    assert stored_titles(connection) == ["Before", "Half a letter and nul"]
+    assert {reason.split(" (")[0] for _, _, reason in quarantine(connection)} == {reason for _, reason in BAD_POSTS}
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from trading_pipelines.adapters.alternative.base import Delivery, NotConfiguredE
 from trading_pipelines.adapters.alternative.factory import open_dataset
 from trading_pipelines.adapters.alternative.simulated.indices import DATASETS as INDICES
 from trading_pipelines.adapters.alternative.simulated.texts import DATASETS as TEXTS
+from trading_pipelines.adapters.http import UnusableAnswerError
 from trading_pipelines.adapters.sources.base import SourceError
 from trading_pipelines.application.alternative_data import collect, collect_newest
 from trading_pipelines.domain.alternative.series import MARKET, Observation
@@ -89,6 +90,38 @@ def test_failures_are_counted_until_the_source_answers_again(connection: Connect
     assert state(connection) == ("FAILING", "still none", 2, 0, 0, None, None)
     collect(connection, source, NOON - HOUR, NOON)
     assert state(connection)[:3] == ("OK", "", 0)
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (replace(NEWS, external_id="a\0b"), "NUL"),
+        (replace(NEWS, external_id="3", title="half \ud83d"), "surrogates not allowed"),
+        (replace(FEAR, value=float("nan")), "violates check constraint"),
+        (replace(FEAR, value=float("inf"), ts=NOON), "violates check constraint"),
+        (replace(FEAR, coin=None), "violates not-null constraint"),  # type: ignore[arg-type]  # what a mistake makes
+    ],
+)
+def test_item_that_the_database_does_not_take_is_quarantined_and_the_rest_goes_on(
+    connection: Connection, bad: Observation | TextItem, reason: str
+) -> None:
+    others = [replace(FEAR, ts=NOON - n * HOUR, available_at=NOON) for n in range(1, 6)]
+    source = Answering(Delivery((*others[:3], NEWS, bad, *others[3:])))
+    report = collect(connection, source, NOON - HOUR, NOON)
+    assert (report.status, report.new, report.refused) == ("OK", 6, 1)
+    assert [count(connection, table) for table in ("observations", "texts")] == [5, 1]
+    ((kept,),) = connection.execute("select reason from quarantined_items").fetchall()
+    assert kept.startswith("cannot be stored: ")
+    assert reason in kept
+
+
+def test_answer_that_says_nothing_is_kept_as_it_came(connection: Connection) -> None:
+    source = Answering(UnusableAnswerError("test answers with an error: busy", {"error": "busy\0"}))
+    reports = [collect(connection, source, NOON - HOUR, NOON) for _ in range(2)]
+    assert [(r.status, r.refused) for r in reports] == [("FAILING", 1), ("FAILING", 0)]
+    kept = connection.execute("select source, item, reason, payload from quarantined_items").fetchall()
+    assert kept == [("test", "the whole answer", "test answers with an error: busy", '{"error": "busy\\u0000"}')]
+    assert state(connection)[:5] == ("FAILING", "test answers with an error: busy", 2, 0, 1)
 
 
 def test_source_without_its_key_is_not_configured_and_not_failing(connection: Connection) -> None:

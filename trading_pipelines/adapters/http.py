@@ -32,6 +32,8 @@ from trading_pipelines.adapters.sources.retry import RetryPolicy, retry_after_se
 
 USER_AGENT = "trading-pipelines"
 _LOCAL = frozenset({"127.0.0.1", "::1"})
+SHOWN_CHARACTERS = 2_000
+"""How much of something received is kept for people."""
 _CHUNK = 1 << 16
 _PASSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Statuses after which another try may succeed."""
@@ -89,18 +91,48 @@ class AnswerTooLargeError(requests.RequestException):
     """More was sent, or for longer, than is read."""
 
 
+class NoAnswerError(SourceError):
+    """The service gave no answer, after as many tries as the policy has: the next question has little hope too."""
+
+
+class UnusableAnswerError(SourceError):
+    """An answer that says nothing: an error inside of it, or another shape than is documented.
+
+    Attributes
+    ----------
+    received : str
+        How it came, cut to a length that can be looked at.
+    """
+
+    def __init__(self, message: str, received: Any = "") -> None:
+        super().__init__(message)
+        self.received = shown(received)
+
+
+def shown(received: Any) -> str:
+    """Something received as text, cut to a length that can be looked at."""
+    if isinstance(received, bytes):
+        return received[: 4 * SHOWN_CHARACTERS].decode(errors="replace")[:SHOWN_CHARACTERS]
+    if isinstance(received, str):
+        return received[:SHOWN_CHARACTERS]
+    try:
+        return json.dumps(received, default=repr, ensure_ascii=False)[:SHOWN_CHARACTERS]
+    except (ValueError, RecursionError):
+        return repr(type(received))
+
+
 def as_json(name: str, answer: HttpAnswer) -> Any:
     """Read the body of an answer as JSON.
 
     Raises
     ------
-    SourceError
+    UnusableAnswerError
         It is none.
     """
     try:
         return json.loads(answer.body)
     except (ValueError, RecursionError) as error:
-        raise SourceError(f"{name}: the answer is not JSON ({_first_line(error)})") from error
+        raise UnusableAnswerError(f"{name}: the answer is not JSON ({_first_line(error)})", answer.body) from error
 
 
 def bounded_session(policy: HttpPolicy, may_ask: Callable[[str], bool]) -> requests.Session:
@@ -210,7 +242,7 @@ class HttpClient:
         return urljoin(f"{self._base_url}/", path_or_url.lstrip("/")) if "://" not in path_or_url else path_or_url
 
     def _ask(self, method: str, url: str, **request: Any) -> HttpAnswer:
-        what = f"{method} {_shown(url)}"
+        what = f"{method} {_address_of(url)}"
         delays = self._policy.retry.delays()
         while True:
             if self._limiter is not None:
@@ -221,7 +253,7 @@ class HttpClient:
                 raise SourceError(f"{self.name}: {what}: {_cause(error)}") from error
             except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError, OSError) as error:
                 if method == "POST" or (delay := next(delays, None)) is None:
-                    raise SourceError(f"{self.name} does not answer {what}: {_cause(error)}") from error
+                    raise NoAnswerError(f"{self.name} does not answer {what}: {_cause(error)}") from error
                 self._pause(what, _cause(error), delay)
                 continue
             if response.ok or response.status_code == 304:
@@ -230,7 +262,8 @@ class HttpClient:
             delay = next(delays, None) if response.status_code in _PASSES else None
             asked_for = retry_after_seconds(response.headers, datetime.now(UTC)) or 0.0
             if delay is None or asked_for > self._policy.retry.max_retry_after_seconds:
-                raise SourceError(f"{self.name} refuses {what}: {cause}{_advice(response.status_code, asked_for)}")
+                kind = NoAnswerError if response.status_code in _PASSES else SourceError
+                raise kind(f"{self.name} refuses {what}: {cause}{_advice(response.status_code, asked_for)}")
             if self._limiter is not None and asked_for:
                 self._limiter.rest(asked_for)
             self._pause(what, cause, asked_for + delay)
@@ -279,7 +312,7 @@ class _BoundedAdapter(HTTPAdapter):
     def _refuse_forbidden(self, url: str) -> None:
         scheme, host = urlsplit(url).scheme, _host(url)
         if scheme != "https" and not (scheme == "http" and host in _LOCAL):
-            raise ForbiddenAddressError(f"{_shown(url)} is not https")
+            raise ForbiddenAddressError(f"{_address_of(url)} is not https")
         if not self._may_ask(host):
             raise ForbiddenAddressError(f"{host} is not a host that may be asked")
 
@@ -339,7 +372,7 @@ def _host(url: str) -> str:
     return (urlsplit(url).hostname or "").lower()
 
 
-def _shown(url: str) -> str:
+def _address_of(url: str) -> str:
     """An address without user, query and fragment."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"

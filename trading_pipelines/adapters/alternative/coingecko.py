@@ -21,8 +21,7 @@ from trading_pipelines.adapters.alternative.reading import (
     observation,
     sift,
 )
-from trading_pipelines.adapters.http import HttpAnswer, HttpClient, as_json
-from trading_pipelines.adapters.sources.base import SourceError
+from trading_pipelines.adapters.http import HttpAnswer, HttpClient, UnusableAnswerError, as_json
 from trading_pipelines.domain.alternative.series import MARKET, Observation
 
 _AHEAD = timedelta(minutes=5)
@@ -70,7 +69,7 @@ class CoinGeckoSource:
         error = content.get("error") if isinstance(content, Mapping) else None
         if error or (isinstance(status, Mapping) and status.get("error_code")):
             told = error or status.get("error_message")  # type: ignore[union-attr]  # a mapping if there is no error
-            raise SourceError(f"{self.name} answers {path} with an error: {str(told)[:200]}")
+            raise UnusableAnswerError(f"{self.name} answers {path} with an error: {str(told)[:200]}", content)
         return answer, content
 
     def _global(self, answer: HttpAnswer, content: Any) -> Delivery[Observation]:
@@ -95,12 +94,12 @@ class CoinGeckoSource:
 
         listed = field(content, "coins") if isinstance(content, Mapping) else None
         if not isinstance(listed, list):
-            raise SourceError(f"{self.name} answers /search/trending without coins")
+            raise UnusableAnswerError(f"{self.name} answers /search/trending without coins", content)
         return sift(enumerate(listed, start=1), read, lambda place: place[1]["item"]["symbol"])
 
     def _markets(self, answer: HttpAnswer, content: Any) -> Delivery[Observation]:
         if not isinstance(content, list):
-            raise SourceError(f"{self.name} answers /coins/markets without a list")
+            raise UnusableAnswerError(f"{self.name} answers /coins/markets without a list", content)
         seen: set[str] = set()
 
         def read(record: Any) -> Observation | None:

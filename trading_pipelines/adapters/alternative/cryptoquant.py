@@ -6,12 +6,12 @@ Belongs here: asking and joining inflow with outflow. Does not belong here: what
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from trading_pipelines.adapters.alternative.base import Delivery, NotConfiguredError, Refused
-from trading_pipelines.adapters.alternative.reading import UnfitItemError, field, number, shown, sift
-from trading_pipelines.adapters.http import HttpClient
-from trading_pipelines.adapters.sources.base import SourceError
+from trading_pipelines.adapters.alternative.reading import UnfitItemError, field, gather, number, sift
+from trading_pipelines.adapters.http import HttpClient, UnusableAnswerError, shown
 from trading_pipelines.domain.alternative.series import MARKET
 from trading_pipelines.domain.onchain.transactions import ExchangeFlow
 
@@ -37,22 +37,24 @@ class CryptoQuant:
     name: str = NAME
 
     def fetch(self, since: datetime, until: datetime) -> Delivery[ExchangeFlow]:
-        """Hours that ended in (since, until]."""
+        """Hours that ended in (since, until]; a coin whose answer fails is refused, and the others count."""
         if self.api_key is None:
             raise NotConfiguredError("set TRADING_ALTERNATIVE__CRYPTOQUANT__API_KEY to a key of cryptoquant.com")
-        items: list[ExchangeFlow] = []
-        refused: list[Refused] = []
-        for coin, (asset, extra) in ASSETS.items():
-            sides = {side: self._hours(asset, side, extra, since, until) for side in ("inflow", "outflow")}
-            for delivery in sides.values():
-                refused.extend(delivery.refused)
-            inflow, outflow = (dict(sides[side].items) for side in ("inflow", "outflow"))
-            items.extend(self._flow(coin, ts, inflow[ts], outflow[ts]) for ts in sorted(inflow.keys() & outflow.keys()))
-            refused.extend(
-                Refused(f"{coin} {ts:%Y-%m-%d %H:%M}", "has no counterpart", shown({"ts": str(ts)}))
-                for ts in sorted(inflow.keys() ^ outflow.keys())
-            )
-        return Delivery(tuple(sorted(items, key=lambda item: (item.ts, item.coin))), tuple(refused))
+        delivery = gather([(coin, partial(self._coin, coin, since, until)) for coin in ASSETS])
+        return Delivery(tuple(sorted(delivery.items, key=lambda item: (item.ts, item.coin))), delivery.refused)
+
+    def _coin(self, coin: str, since: datetime, until: datetime) -> Delivery[ExchangeFlow]:
+        asset, extra = ASSETS[coin]
+        sides = [self._hours(asset, side, extra, since, until) for side in ("inflow", "outflow")]
+        inflow, outflow = (dict(side.items) for side in sides)
+        lonely = (
+            Refused(f"{coin} {ts:%Y-%m-%d %H:%M}", "has no counterpart", shown({"ts": str(ts)}))
+            for ts in sorted(inflow.keys() ^ outflow.keys())
+        )
+        return Delivery(
+            tuple(self._flow(coin, ts, inflow[ts], outflow[ts]) for ts in sorted(inflow.keys() & outflow.keys())),
+            (*sides[0].refused, *sides[1].refused, *lonely),
+        )
 
     def _hours(
         self, asset: str, side: str, extra: dict[str, str], since: datetime, until: datetime
@@ -70,10 +72,13 @@ class CryptoQuant:
         )
         status = answer.get("status") if isinstance(answer, dict) else None
         if not isinstance(status, dict) or status.get("code") != 200:
-            raise SourceError(f"{self.name} refuses {asset} {side}: {shown(status)[:200]}")
-        rows = field(answer, "result", "data")
+            raise UnusableAnswerError(f"{self.name} refuses {asset} {side}: {shown(status)[:200]}", answer)
+        result = answer.get("result")
+        rows = result.get("data") if isinstance(result, dict) else None
         if not isinstance(rows, list):
-            raise SourceError(f"{self.name} answers in another shape than it documents: data is no list")
+            raise UnusableAnswerError(
+                f"{self.name} answers in another shape than it documents: data is no list", answer
+            )
         limit = min(until, self.clock())
 
         def read(row: Any) -> list[tuple[datetime, float]] | None:

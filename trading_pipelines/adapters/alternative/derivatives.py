@@ -11,8 +11,7 @@ from typing import Any
 
 from trading_pipelines.adapters.alternative.base import Delivery
 from trading_pipelines.adapters.alternative.reading import UnfitItemError, gather, instant, number, observation, sift
-from trading_pipelines.adapters.http import HttpAnswer, HttpClient, as_json
-from trading_pipelines.adapters.sources.base import SourceError
+from trading_pipelines.adapters.http import HttpAnswer, HttpClient, UnusableAnswerError, as_json
 from trading_pipelines.domain.alternative.series import SERIES, Observation
 
 _MILLISECOND = 0.001
@@ -72,7 +71,9 @@ class BybitPositioning:
         records = result.get("list") if isinstance(result, Mapping) else None
         if code != 0 or not isinstance(records, list):
             told = content.get("retMsg") if isinstance(content, Mapping) else None
-            raise SourceError(f"{self.name} answers for {coin} with an error: {str(told or 'another shape')[:200]}")
+            raise UnusableAnswerError(
+                f"{self.name} answers for {coin} with an error: {str(told or 'another shape')[:200]}", content
+            )
         return answer, records, content.get("time")
 
 
@@ -108,7 +109,9 @@ class BinancePositioning:
         records = as_json(self.name, answer)
         if not isinstance(records, list):
             told = records.get("msg") if isinstance(records, Mapping) else None
-            raise SourceError(f"{self.name} answers for {coin} with an error: {str(told or 'another shape')[:200]}")
+            raise UnusableAnswerError(
+                f"{self.name} answers for {coin} with an error: {str(told or 'another shape')[:200]}", records
+            )
         return _hours(series, coin, self.name, records, answer, since, until, value)
 
 

@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from trading_pipelines.adapters.alternative.base import Delivery, NotConfiguredError
-from trading_pipelines.adapters.alternative.reading import UnfitItemError, field, number, shown, sift
-from trading_pipelines.adapters.http import HttpClient
+from trading_pipelines.adapters.alternative.reading import UnfitItemError, field, number, sift
+from trading_pipelines.adapters.http import HttpClient, UnusableAnswerError, shown
 from trading_pipelines.adapters.sources.base import SourceError
 from trading_pipelines.domain.alternative.series import MARKET
 from trading_pipelines.domain.onchain.transactions import ExchangeFlow
@@ -71,7 +71,9 @@ class Dune:
                 return
             if state not in {"QUERY_STATE_PENDING", "QUERY_STATE_EXECUTING"}:
                 reason = answer.get("error") if isinstance(answer, dict) else None
-                raise SourceError(f"{self.name}: the query ended as {state[:60]}: {shown(reason)[:200]}")
+                raise UnusableAnswerError(
+                    f"{self.name}: the query ended as {state[:60]}: {shown(reason)[:200]}", answer
+                )
             if waited >= self.wait_seconds:
                 raise SourceError(f"{self.name}: the query has not ended within {self.wait_seconds:g} s")
             self.sleep(self.poll_seconds)
@@ -84,7 +86,9 @@ class Dune:
             answer = self.client.get_json(f"execution/{execution}/results", asked, self._key())
             rows = field(answer, "result", "rows")
             if not isinstance(rows, list):
-                raise SourceError(f"{self.name} answers in another shape than it documents: rows is no list")
+                raise UnusableAnswerError(
+                    f"{self.name} answers in another shape than it documents: rows is no list", answer
+                )
             yield from rows
             following = answer.get("next_offset")
             if not isinstance(following, int) or following <= offset:

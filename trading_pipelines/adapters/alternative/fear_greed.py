@@ -9,8 +9,7 @@ from typing import Any
 
 from trading_pipelines.adapters.alternative.base import Delivery
 from trading_pipelines.adapters.alternative.reading import UnfitItemError, instant, number, observation, sift
-from trading_pipelines.adapters.http import HttpAnswer, HttpClient, as_json
-from trading_pipelines.adapters.sources.base import SourceError
+from trading_pipelines.adapters.http import HttpAnswer, HttpClient, UnusableAnswerError, as_json
 from trading_pipelines.domain.alternative.series import MARKET, Observation
 
 _RECENT = "60"
@@ -45,7 +44,7 @@ class FearGreedSource:
         content = as_json(self.name, answer)
         error = content.get("metadata", {}).get("error") if isinstance(content, Mapping) else None
         if error or not isinstance(content, Mapping) or not isinstance(content.get("data"), list):
-            raise SourceError(f"{self.name} answers with an error: {str(error or 'no data')[:200]}")
+            raise UnusableAnswerError(f"{self.name} answers with an error: {str(error or 'no data')[:200]}", content)
         return answer, content["data"]
 
 

@@ -10,9 +10,8 @@ from typing import Any
 
 from trading_pipelines.adapters.alternative.base import Delivery, NotConfiguredError
 from trading_pipelines.adapters.alternative.reading import gather, instant, number, observation, sift
-from trading_pipelines.adapters.http import HttpClient, as_json
-from trading_pipelines.adapters.sources.base import SourceError
-from trading_pipelines.domain.alternative.series import Observation
+from trading_pipelines.adapters.http import HttpClient, UnusableAnswerError, as_json
+from trading_pipelines.domain.alternative.series import SERIES, Observation
 
 _FIELDS = (
     ("galaxy_score", "galaxy_score", 100.0),
@@ -20,6 +19,7 @@ _FIELDS = (
     ("social_dominance", "social_dominance", 100.0),
 )
 """Our series, its field, and the highest value that can be."""
+_HOUR = SERIES["social_volume"].period
 
 
 class LunarCrushSource:
@@ -33,7 +33,7 @@ class LunarCrushSource:
         self._api_key = api_key
 
     def fetch(self, since: datetime, until: datetime) -> Delivery[Observation]:
-        """Hours that have begun in (since, until]."""
+        """Hours that began in (since, until] and have ended; the one in progress says half of what it will."""
         if not self._api_key:
             raise NotConfiguredError("set TRADING_ALTERNATIVE__LUNARCRUSH__API_KEY to a key of lunarcrush.com")
         return gather([(coin, partial(self._hours, coin, since, until)) for coin in self._coins])
@@ -49,11 +49,13 @@ class LunarCrushSource:
         records = content.get("data") if isinstance(content, Mapping) else None
         if not isinstance(records, list):
             told = content.get("error") if isinstance(content, Mapping) else None
-            raise SourceError(f"{self.name} answers for {coin} with an error: {str(told or 'no data')[:200]}")
+            raise UnusableAnswerError(
+                f"{self.name} answers for {coin} with an error: {str(told or 'no data')[:200]}", content
+            )
 
         def read(record: Any) -> list[Observation]:
             ts = instant(record, "time", latest=answer.fetched_at)
-            if not since < ts <= until:
+            if not since < ts <= until or ts + _HOUR > answer.fetched_at:
                 return []
             return [
                 observation(series, coin, self.name, ts, number(record, name, low=0, high=high), answer.fetched_at)

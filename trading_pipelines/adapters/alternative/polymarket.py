@@ -9,13 +9,15 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from trading_pipelines.adapters.alternative.base import Delivery, Refused
-from trading_pipelines.adapters.alternative.reading import UnfitItemError, instant, number, sift
+from trading_pipelines.adapters.alternative.reading import UnfitItemError, gather, instant, number, sift, text
 from trading_pipelines.adapters.alternative.reading import field as part
-from trading_pipelines.adapters.http import HttpClient
+from trading_pipelines.adapters.http import HttpClient, UnusableAnswerError
 from trading_pipelines.adapters.sources.base import SourceError
+from trading_pipelines.domain.alternative.texts import plain_text
 from trading_pipelines.domain.prediction_markets.markets import (
     MarketKind,
     MarketOdds,
@@ -76,26 +78,29 @@ class Polymarket:
         items: list[PredictionMarket | MarketOdds] = [one.market for one in seen.values()]
         refused = list(listed.refused)
         if until - since > _GAP or not is_live:
-            for delivery in self._histories(list(seen.values()), since, min(until, now - _HOUR)):
-                items.extend(delivery.items)
-                refused.extend(delivery.refused)
+            try:
+                histories = self._histories(list(seen.values()), since, min(until, now - _HOUR))
+            except SourceError as error:
+                histories = Delivery[MarketOdds](refused=(Refused("histories", str(error), ""),))
+            items.extend(histories.items)
+            refused.extend(histories.refused)
         if is_live:
             items.extend(one.odds for one in seen.values() if one.odds is not None)
         return Delivery(tuple(items), tuple(refused))
 
     def look_up(self, market_ids: Sequence[str], now: datetime) -> Delivery[PredictionMarket]:
         """Markets by name; those that the service does not know any more are left out."""
-        items: list[PredictionMarket] = []
+        found: dict[str, PredictionMarket] = {}
         refused: list[Refused] = []
         for start in range(0, len(market_ids), _LOOK_UP):
             wanted = market_ids[start : start + _LOOK_UP]
             for closed in ("true", "false"):
                 query = "&".join(f"id={market_id}" for market_id in wanted if market_id.isalnum())
                 answer = self.gamma.get_json(f"markets?{query}&closed={closed}&limit={_LOOK_UP}")
-                found = sift(_listed(answer), lambda one: self._read(one, now), lambda one: part(one, "id"))
-                items.extend(one.market for one in found.items if one.market.market_id in wanted)
-                refused.extend(found.refused)
-        return Delivery(tuple(items), tuple(refused))
+                told = sift(_listed(answer), lambda one: self._read(one, now), lambda one: part(one, "id"))
+                found |= {one.market.market_id: one.market for one in told.items if one.market.market_id in wanted}
+                refused.extend(told.refused)
+        return Delivery(tuple(found.values()), tuple(refused))
 
     def _listed_markets(self) -> Iterator[Any]:
         """Every market of every open event of the tag, with its event."""
@@ -111,10 +116,7 @@ class Polymarket:
 
     def _read(self, received: Any, now: datetime) -> _Seen | None:
         """A market; None where it is not about a coin or is over too soon."""
-        question = part(received, "question")
-        if not isinstance(question, str):
-            raise UnfitItemError("question is no text")
-        question = " ".join(question.split())[:_QUESTION_CHARACTERS]
+        question = _question(received)
         asked = read_question(question)
         if asked is None or _is_short(received, question, asked.kind, self.policy):
             return None
@@ -123,8 +125,8 @@ class Polymarket:
         status = MarketStatus.RESOLVED if closed is True else MarketStatus.OPEN
         market = PredictionMarket(
             source=NAME,
-            market_id=str(part(received, "id"))[:100],
-            event_id=str(received.get("event_id") or _event(received))[:100],
+            market_id=text(received, "id", most=100),
+            event_id=_event(received),
             question=question,
             coin=asked.coin,
             kind=asked.kind,
@@ -151,8 +153,8 @@ class Polymarket:
         )
         return _Seen(market, odds, _token(received))
 
-    def _histories(self, seen: Sequence[_Seen], since: datetime, until: datetime) -> Iterator[Delivery[MarketOdds]]:
-        """Prices of the most liquid markets on prices, hour by hour."""
+    def _histories(self, seen: Sequence[_Seen], since: datetime, until: datetime) -> Delivery[MarketOdds]:
+        """Prices of the most liquid markets on prices, hour by hour; one that fails is refused, the others count."""
         wanted = [
             one
             for one in seen
@@ -162,12 +164,14 @@ class Polymarket:
             and is_liquid(one.odds.spread, one.odds.liquidity_usd, one.odds.volume_usd, self.policy)
         ]
         wanted.sort(key=lambda one: -(one.odds.liquidity_usd or 0.0) if one.odds else 0.0)
-        for one in wanted[: self.most_histories]:
-            start = since
-            while start < until:
-                end = min(until, start + _LONGEST_HISTORY)
-                yield self._history(one, start, end)
-                start = end
+        spans = [(at, min(until, at + _LONGEST_HISTORY)) for at in _steps(since, until, _LONGEST_HISTORY)]
+        return gather(
+            [
+                (f"history of {one.market.market_id} since {start:%Y-%m-%d}", partial(self._history, one, start, end))
+                for one in wanted[: self.most_histories]
+                for start, end in spans
+            ]
+        )
 
     def _history(self, one: _Seen, start: datetime, end: datetime) -> Delivery[MarketOdds]:
         asked = {
@@ -177,9 +181,11 @@ class Polymarket:
             "fidelity": "60",
         }
         answer = self.clob.get_json("prices-history", asked)
-        points = part(answer, "history")
+        points = answer.get("history") if isinstance(answer, dict) else None
         if not isinstance(points, list):
-            raise SourceError(f"{self.name} answers in another shape than it documents: history is no list")
+            raise UnusableAnswerError(
+                f"{self.name} answers in another shape than it documents: history is no list", answer
+            )
 
         def read(point: Any) -> MarketOdds | None:
             ts = instant(point, "t", latest=end + _HOUR)
@@ -194,8 +200,16 @@ class Polymarket:
 def _listed(answer: Any) -> list[Any]:
     if not isinstance(answer, list):
         reason = answer.get("error") if isinstance(answer, dict) else "no list"
-        raise SourceError(f"{NAME} refuses: {str(reason)[:200]}")
+        raise UnusableAnswerError(f"{NAME} refuses: {str(reason)[:200]}", answer)
     return answer
+
+
+def _question(received: Any) -> str:
+    """The question as one line of visible characters."""
+    question = part(received, "question")
+    if not isinstance(question, str):
+        raise UnfitItemError("question is no text")
+    return plain_text(question[: 10 * _QUESTION_CHARACTERS])[:_QUESTION_CHARACTERS]
 
 
 def _is_short(received: Any, question: str, kind: MarketKind, policy: OddsPolicy) -> bool:
@@ -218,8 +232,12 @@ def _prices(received: Any) -> list[float]:
 
 
 def _outcome(prices: Sequence[float]) -> float | None:
-    """What the first outcome paid; old markets are closed with two zeros and say nothing."""
-    return prices[0] if abs(sum(prices) - 1) < 1e-6 else None
+    """What the first outcome paid: all, nothing or half of it.
+
+    A market that is closed and not settled yet has its last prices, an old one two zeros: they say nothing.
+    """
+    settled = sum(prices) == 1 and prices[0] in (0.0, 0.5, 1.0)
+    return prices[0] if settled else None
 
 
 def _token(received: Any) -> str | None:
@@ -237,8 +255,18 @@ def _json_list(received: Any, name: str) -> list[Any]:
 
 
 def _event(received: Any) -> str:
+    """Name of the event that a market belongs to, by its listing or by itself."""
+    if received.get("event_id"):
+        return text(received, "event_id", most=100)
     events = received.get("events")
-    return str(events[0].get("id")) if isinstance(events, list) and events and isinstance(events[0], dict) else "none"
+    has_one = isinstance(events, list) and events and isinstance(events[0], dict)
+    return text(events[0], "id", most=100) if has_one else "none"
+
+
+def _steps(start: datetime, end: datetime, step: timedelta) -> Iterator[datetime]:
+    while start < end:
+        yield start
+        start += step
 
 
 def _time(received: Any, name: str) -> datetime:

@@ -4,21 +4,25 @@ Belongs here: what all sources share when they check items. Does not belong here
 like.
 """
 
-import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+import structlog
+
 from trading_pipelines.adapters.alternative.base import Delivery, Refused
+from trading_pipelines.adapters.http import NoAnswerError, UnusableAnswerError, shown
 from trading_pipelines.adapters.sources.base import SourceError
 from trading_pipelines.domain.alternative.series import SERIES, Observation
 
 Item = TypeVar("Item")
 Received = TypeVar("Received")
-PAYLOAD_CHARACTERS = 2_000
 _BROKEN = (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError)
 """What reading an item raises that is not as documented."""
+_PATIENCE = 3
+"""Questions in a row without an answer after which a source is taken to be down."""
+log = structlog.get_logger(__name__)
 
 
 class UnfitItemError(ValueError):
@@ -60,6 +64,8 @@ def sift(
 def gather(asked: Sequence[tuple[str, Callable[[], Delivery[Any]]]]) -> Delivery[Any]:
     """Ask several pages of one source; a page that fails is refused, and the others count.
 
+    A service that gives no answer several times in a row is not asked on: every question would be waited out.
+
     Raises
     ------
     SourceError
@@ -67,29 +73,27 @@ def gather(asked: Sequence[tuple[str, Callable[[], Delivery[Any]]]]) -> Delivery
     """
     deliveries: list[Delivery[Any]] = []
     failures: list[SourceError] = []
-    for label, ask in asked:
+    silent = 0
+    for number, (label, ask) in enumerate(asked):
         try:
             deliveries.append(ask())
+            silent = 0
         except SourceError as error:
             failures.append(error)
-            deliveries.append(Delivery(refused=(Refused(label, str(error), ""),)))
-    if failures and len(failures) == len(asked):
+            silent = silent + 1 if isinstance(error, NoAnswerError) else 0
+            received = error.received if isinstance(error, UnusableAnswerError) else ""
+            deliveries.append(Delivery(refused=(Refused(label, str(error), received),)))
+        if silent == _PATIENCE:
+            left = len(asked) - number - 1
+            log.warning("asks no further", after=label, left=left, cause=str(failures[-1]))
+            break
+    if failures and len(failures) == len(deliveries):
         raise failures[0]
     return Delivery(
         tuple(item for delivery in deliveries for item in delivery.items),
         tuple(refused for delivery in deliveries for refused in delivery.refused),
         bool(deliveries) and all(delivery.unchanged for delivery in deliveries),
     )
-
-
-def shown(received: Any) -> str:
-    """A received item as text, cut to a length that can be looked at."""
-    if isinstance(received, str):
-        return received[:PAYLOAD_CHARACTERS]
-    try:
-        return json.dumps(received, default=repr, ensure_ascii=False)[:PAYLOAD_CHARACTERS]
-    except (ValueError, RecursionError):
-        return repr(type(received))
 
 
 def field(record: Any, *path: str | int) -> Any:
@@ -127,6 +131,23 @@ def number(record: Any, *path: str | int, low: float = -math.inf, high: float = 
         raise UnfitItemError(f"{label} is {found}")
     if not low <= found <= high:
         raise UnfitItemError(f"{label} is {found:g}, not within {low:g} and {high:g}")
+    return found
+
+
+def text(record: Any, *path: str | int, most: int) -> str:
+    """The name at a path: printable text, or a number, of at most so many characters.
+
+    Raises
+    ------
+    UnfitItemError
+        It is not there, empty, too long, or holds what cannot be printed.
+    """
+    value, label = field(record, *path), ".".join(map(str, path))
+    if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
+        raise UnfitItemError(f"{label} is no text")
+    found = str(value).strip()
+    if len(found) > most or not found.isprintable():
+        raise UnfitItemError(f"{label} is no name")
     return found
 
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from trading_pipelines.adapters.alternative.base import Delivery, NotConfiguredError
-from trading_pipelines.adapters.alternative.reading import field, gather, sift
-from trading_pipelines.adapters.http import HttpPolicy, bounded_session
+from trading_pipelines.adapters.alternative.reading import field, gather, sift, text
+from trading_pipelines.adapters.http import HttpPolicy, UnusableAnswerError, bounded_session
 from trading_pipelines.adapters.sources.base import SourceError
 from trading_pipelines.adapters.sources.limiter import SharedLimiter
 from trading_pipelines.domain.alternative.texts import TextItem, TextKind, TextLimits, text_item
@@ -79,7 +79,7 @@ class RedditSource:
         # Not praw's own posts: one of them that is not as it expects would cost the whole listing.
         children = listing.get("data", {}).get("children") if isinstance(listing, Mapping) else None
         if not isinstance(children, list):
-            raise SourceError(f"reddit answers for r/{subreddit} without posts")
+            raise UnusableAnswerError(f"reddit answers for r/{subreddit} without posts", listing)
         return sift(children, partial(self._item, fetched_at=datetime.now(UTC)), lambda post: post["data"]["id"])
 
     def _item(self, post: Any, fetched_at: datetime) -> TextItem:
@@ -87,7 +87,7 @@ class RedditSource:
         author, permalink = known.get("author"), known.get("permalink")
         return text_item(
             self.name,
-            str(field(known, "id")),
+            text(known, "id", most=100),
             TextKind.POST,
             str(field(known, "title")),
             str(known.get("selftext") or ""),

@@ -16,8 +16,7 @@ from typing import Any
 
 from trading_pipelines.adapters.alternative.base import Delivery
 from trading_pipelines.adapters.alternative.reading import sift
-from trading_pipelines.adapters.http import HttpClient
-from trading_pipelines.adapters.sources.base import SourceError
+from trading_pipelines.adapters.http import HttpClient, UnusableAnswerError
 from trading_pipelines.domain.alternative.texts import TextItem, TextKind, TextLimits, text_item
 
 ENTRIES = 500
@@ -41,11 +40,11 @@ class RssSource:
 
         answer = self._client.get_bytes(self._url, headers={"Accept": "application/rss+xml, application/xml;q=0.9"})
         if b"<!ENTITY" in answer.body.replace(b"\0", b"").upper():
-            raise SourceError(f"{self.name}: the feed declares entities, which news do not need")
+            raise UnusableAnswerError(f"{self.name}: the feed declares entities, which news do not need", answer.body)
         body = io.BytesIO(_EMPTY_ELEMENT.sub(b"", answer.body))
         feed: Any = feedparser.parse(body, sanitize_html=False, resolve_relative_uris=False)
         if not feed.get("version") and not feed["entries"]:
-            raise SourceError(f"{self.name}: the answer is no feed")
+            raise UnusableAnswerError(f"{self.name}: the answer is no feed", answer.body)
 
         def read(entry: Any) -> TextItem:
             link = entry.get("link")

@@ -10,9 +10,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from trading_pipelines.adapters.alternative.base import Delivery, NotConfiguredError
-from trading_pipelines.adapters.alternative.reading import UnfitItemError, field, instant, number, sift
-from trading_pipelines.adapters.http import HttpClient
-from trading_pipelines.adapters.sources.base import SourceError
+from trading_pipelines.adapters.alternative.reading import field, instant, number, sift, text
+from trading_pipelines.adapters.http import HttpClient, UnusableAnswerError
 from trading_pipelines.domain.onchain.transactions import FlowThresholds, WhaleTransaction, coin_behind, owner_kind
 
 NAME = "whale_alert"
@@ -66,10 +65,12 @@ class WhaleAlert:
             answer = self.client.get_json("transactions", asked, {"X-WA-API-KEY": self.api_key or ""})
             if not isinstance(answer, dict) or answer.get("result") != "success":
                 reason = answer.get("message") if isinstance(answer, dict) else "no object"
-                raise SourceError(f"{self.name} refuses: {str(reason)[:200]}")
+                raise UnusableAnswerError(f"{self.name} refuses: {str(reason)[:200]}", answer)
             found = answer.get("transactions") or []
             if not isinstance(found, list):
-                raise SourceError(f"{self.name} answers in another shape than it documents: transactions is no list")
+                raise UnusableAnswerError(
+                    f"{self.name} answers in another shape than it documents: transactions is no list", answer
+                )
             yield from found
             cursor = answer.get("cursor")
             if len(found) < PAGE or not cursor or cursor == asked.get("cursor"):
@@ -78,7 +79,7 @@ class WhaleAlert:
 
     def _read(self, received: Any, now: datetime) -> WhaleTransaction | None:
         """A transaction; None where it is too small for its coin."""
-        coin = coin_behind(_text(received, "symbol", 20))
+        coin = coin_behind(text(received, "symbol", most=20))
         usd = number(received, "amount_usd", low=0.01)
         amount = number(received, "amount", low=1e-12)
         ts = instant(received, "timestamp", latest=now + _AHEAD)
@@ -88,8 +89,8 @@ class WhaleAlert:
         is_history = now - ts > _HISTORY
         return WhaleTransaction(
             source=NAME,
-            transaction_id=_text(received, "id", 100),
-            blockchain=_text(received, "blockchain", 40),
+            transaction_id=text(received, "id", most=100),
+            blockchain=text(received, "blockchain", most=40),
             coin=coin,
             ts=ts,
             available_at=ts + _PUBLISHED if is_history else max(now, ts),
@@ -103,20 +104,11 @@ class WhaleAlert:
 
 
 def _owner(received: Any, end: str) -> tuple[str, str, str]:
-    """Type, name and address of one end; a name is not always known."""
-    record = field(received, end)
-    owner = record.get("owner") if isinstance(record, dict) else None
-    address = record.get("address") if isinstance(record, dict) else None
-    return _text(received, end, "owner_type", 40), str(owner or "")[:100], str(address or "unknown")[:100]
+    """Type, name and address of one end; name and address are not always known."""
+    kind = text(received, end, "owner_type", most=40)
+    return kind, _optional(received, end, "owner"), _optional(received, end, "address") or "unknown"
 
 
-def _text(record: Any, *path: Any) -> str:
-    """The text at a path whose last element is the longest length."""
-    *steps, most = path
-    value = field(record, *steps)
-    if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
-        raise UnfitItemError(f"{'.'.join(map(str, steps))} is no text")
-    found = str(value).strip()
-    if len(found) > most or not found.isprintable():
-        raise UnfitItemError(f"{'.'.join(map(str, steps))} is no name")
-    return found
+def _optional(received: Any, end: str, name: str) -> str:
+    """The text at a place that may be empty; addresses of some chains have over a hundred characters."""
+    return text(received, end, name, most=200) if received[end].get(name) else ""

@@ -21,10 +21,11 @@ on conflict (source) do update set
     items = known.items + excluded.items, quarantined = known.quarantined + excluded.quarantined
 """
 _FAILED: LiteralString = """
-insert into source_states as known (source, status, detail, last_attempt_at, consecutive_failures)
-values (%(source)s, %(status)s, %(detail)s, %(at)s, %(failures)s)
+insert into source_states as known (source, status, detail, last_attempt_at, consecutive_failures, quarantined)
+values (%(source)s, %(status)s, %(detail)s, %(at)s, %(failures)s, %(refused)s)
 on conflict (source) do update set
     status = excluded.status, detail = excluded.detail, last_attempt_at = excluded.last_attempt_at,
+    quarantined = known.quarantined + excluded.quarantined,
     consecutive_failures = case excluded.consecutive_failures when 0 then 0 else known.consecutive_failures + 1 end
 """
 _REFUSED: LiteralString = """
@@ -43,16 +44,18 @@ def record_success(
     connection.execute(_SUCCEEDED, row)
 
 
-def record_failure(connection: psycopg.Connection[Any], source: str, at: datetime, detail: str) -> None:
-    """Note that a source did not answer, or not with what it documents."""
-    row = {"source": source, "status": "FAILING", "detail": detail.translate(_UNSTORABLE), "at": at, "failures": 1}
-    connection.execute(_FAILED, row)
+def record_failure(
+    connection: psycopg.Connection[Any], source: str, at: datetime, detail: str, refused: int = 0
+) -> None:
+    """Note that a source did not answer, or not with what it documents; `refused` of its answers are kept."""
+    row = {"source": source, "status": "FAILING", "detail": detail.translate(_UNSTORABLE), "at": at}
+    connection.execute(_FAILED, {**row, "failures": 1, "refused": refused})
 
 
 def record_not_configured(connection: psycopg.Connection[Any], source: str, at: datetime, detail: str) -> None:
     """Note that a source lacks a setting; `detail` names it."""
     connection.execute(
-        _FAILED, {"source": source, "status": "NOT_CONFIGURED", "detail": detail, "at": at, "failures": 0}
+        _FAILED, {"source": source, "status": "NOT_CONFIGURED", "detail": detail, "at": at, "failures": 0, "refused": 0}
     )
 
 
