@@ -1,5 +1,6 @@
 """Whale Alert, CryptoQuant, Dune and Polymarket against a server on 127.0.0.1: paging, keys, hostile answers."""
 
+import gzip
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -129,6 +130,8 @@ BROKEN = {
     "huge": (transaction(9, amount="1e999"), "amount is inf"),
     "true": (transaction(9, amount_usd=True), "amount_usd is no number"),
     "control characters": (transaction(9, symbol="b\x00tc"), "is no name"),
+    "owner with nul": (transaction(9, to={"owner_type": "exchange", "owner": "bin\x00ance"}), "to.owner is no name"),
+    "half a letter": (transaction(9, id="9\ud800"), "id is no name"),
     "text": ("transaction", "lacks"),
 }
 
@@ -201,10 +204,34 @@ def test_cryptoquant_joins_inflow_with_outflow_and_leaves_the_hour_in_progress_o
     assert {asked.headers["authorization"] for asked in service.asked} == {f"Bearer {KEY}"}
 
 
-def test_cryptoquant_that_answers_200_with_an_error_inside_has_failed(service: FakeService) -> None:
-    service.on("/btc/exchange-flows/inflow", as_json({"status": {"code": 403, "message": "plan"}, "result": None}))
-    with pytest.raises(SourceError, match="plan"):
-        CryptoQuant(client(service), KEY, clock=lambda: NOW).fetch(NOW - DAY, NOW)
+def test_cryptoquant_that_answers_200_with_an_error_inside_has_failed(
+    service: FakeService, connection: Connection
+) -> None:
+    for asset in ("btc", "eth", "stablecoin"):
+        refusal = as_json({"status": {"code": 403, "message": "plan"}, "result": None})
+        service.on(f"/{asset}/exchange-flows/inflow", refusal)
+    report = collect(connection, CryptoQuant(client(service), KEY, clock=lambda: NOW), NOW - DAY, NOW, now=NOW)
+    assert (report.status, report.new, report.refused) == ("FAILING", 0, 1)
+    assert "plan" in report.detail
+    kept = connection.execute("select item, payload from quarantined_items").fetchall()
+    assert kept == [("the whole answer", '{"status": {"code": 403, "message": "plan"}, "result": null}')]
+
+
+def test_coin_that_the_plan_of_cryptoquant_lacks_is_refused_and_the_others_are_stored(
+    service: FakeService, connection: Connection
+) -> None:
+    for asset in ("btc", "stablecoin"):
+        service.on(f"/{asset}/exchange-flows/inflow", quant_rows("inflow", 10.0, -4.0))
+        service.on(f"/{asset}/exchange-flows/outflow", quant_rows("outflow", 4.0, 5.0))
+    service.on("/eth/exchange-flows/inflow", as_json({"status": {"code": 200}, "result": {"rows": []}}))
+    report = collect(connection, CryptoQuant(client(service), KEY, clock=lambda: NOW), NOW - DAY, NOW, now=NOW)
+    assert (report.status, report.new) == ("OK", 2)
+    reasons = {reason for (reason,) in connection.execute("select reason from quarantined_items")}
+    assert reasons == {
+        "cryptoquant answers in another shape than it documents: data is no list",
+        "inflow_total is -4, not within 0 and inf",
+        "has no counterpart",
+    }
 
 
 def dune(service: FakeService, **changes: Any) -> Dune:
@@ -297,19 +324,39 @@ def test_polymarket_pages_until_a_page_is_short_and_reads_questions(service: Fak
         ({"liquidityNum": -5}, "liquidityNum is -5"),
         ({"spread": None}, "lacks spread"),
         ({"endDate": "soon"}, "Invalid isoformat"),
-        ({"outcomes": "yes"}, ""),
+        ({"outcomes": "yes"}, "Expecting value"),
+        ({"conditionId": 7, "id": None}, "lacks id"),
+        ({"id": "2\x00"}, "id is no name"),
+        ({"endDate": None}, "lacks endDate"),
+        ({"closed": None}, "lacks closed"),
     ],
 )
-def test_bad_market_is_refused_with_its_reason_and_the_rest_goes_on(
-    service: FakeService, changes: dict[str, Any], reason: str
+def test_bad_market_is_quarantined_with_its_reason_and_the_rest_goes_on(
+    service: FakeService, connection: Connection, changes: dict[str, Any], reason: str
 ) -> None:
     service.on("/events", events(market(1), market(2, **changes)))
 
-    delivery = polymarket(service).fetch(NOW - HOUR, NOW)
+    report = collect(connection, polymarket(service), NOW - HOUR, NOW, now=NOW)
 
-    assert [item.market_id for item in delivery.items] == ["1", "1"]
-    assert [refused.item for refused in delivery.refused] == ["2"]
-    assert reason in delivery.refused[0].reason
+    assert (report.status, report.new, report.refused) == ("OK", 2, 1)
+    assert connection.execute("select market_id from prediction_odds").fetchall() == [("1",)]
+    row = connection.execute("select source, reason from quarantined_items").fetchone()
+    assert row is not None
+    assert row[0] == "polymarket"
+    assert reason in row[1]
+
+
+def test_question_with_invisible_characters_or_an_endless_price_is_stored_as_plain_text(
+    service: FakeService, connection: Connection
+) -> None:
+    hostile = "Will the price of Bit\u200bcoin be above $1\x00,000,000 on March 14? <script>alert(1)</script>"
+    endless = f"Will the price of Bitcoin be above ${'9' * 400} on March 14?"
+    service.on("/events", events(market(1, question=hostile), market(2, question=endless), market(3)))
+    report = collect(connection, polymarket(service), NOW - HOUR, NOW, now=NOW)
+    assert (report.status, report.new, report.refused) == ("OK", 6, 0)
+    stored = connection.execute("select kind, strike, question from prediction_markets order by market_id").fetchall()
+    assert [row[:2] for row in stored[1:]] == [("EVENT", None), ("ABOVE", 63_000.0)]
+    assert stored[0][2] == "Will the price of Bitcoin be above $1 ,000,000 on March 14?"
 
 
 def test_markets_of_minutes_are_left_out(service: FakeService) -> None:
@@ -336,6 +383,50 @@ def test_history_fills_what_was_not_looked_at_and_is_known_by_the_next_hour(serv
     assert [item.ts for item in history] == [start + n * HOUR for n in range(1, 4)]
     assert all(item.ts <= item.available_at < item.ts + HOUR for item in history)
     assert [refused.reason for refused in delivery.refused] == ["p is 7, not within 0 and 1"]
+
+
+@pytest.mark.parametrize("answer", [as_json({"error": "internal"}), Answer(status=404), Answer(b"<html>")])
+def test_histories_that_fail_do_not_cost_the_odds_of_now(
+    service: FakeService, connection: Connection, answer: Answer
+) -> None:
+    service.on("/events", events(market(1), market(2)))
+    service.on("/prices-history", answer)
+    report = collect(connection, polymarket(service), NOW - 5 * DAY, NOW, now=NOW)
+    assert (report.status, report.new) == ("OK", 4)
+    assert report.refused >= 1
+
+
+def test_source_that_gives_no_answer_is_not_asked_for_everything_else(service: FakeService) -> None:
+    service.on("/events", events(*(market(n) for n in range(1, 9))))
+    service.on("/prices-history", Answer(status=503))
+    polymarket(service).fetch(NOW - 5 * DAY, NOW)
+    assert service.paths().count("/prices-history") == 3
+
+
+def test_closed_market_is_asked_about_until_it_has_paid(service: FakeService, connection: Connection) -> None:
+    closed = [
+        market(1, closed=True, outcomePrices=prices) for prices in ('["0.993", "0.007"]', '["0", "0"]', '["1", "0"]')
+    ]
+    service.on("/events", events(market(1)), events(market(2)))
+    source, told = polymarket(service), list[tuple[Any, ...]]()
+    collect(connection, source, NOW - HOUR, NOW, now=NOW)
+    for number, answer in enumerate(closed, start=1):
+        service.on("/markets", lambda asked, a=answer: as_json([a] if "id" in asked.query else []))
+        source.clock = lambda n=number: NOW + n * HOUR
+        assert follow_up(connection, source, source.clock()) == (1, 0)
+        row = connection.execute("select status, outcome from prediction_markets where market_id = '1'").fetchone()
+        told.append(row or ())
+    assert told == [("RESOLVED", None), ("RESOLVED", None), ("RESOLVED", 1.0)]
+    assert follow_up(connection, source, NOW + 9 * HOUR) == (0, 0)
+
+
+def test_markets_do_not_vanish_because_nobody_answers(service: FakeService, connection: Connection) -> None:
+    service.on("/events", events(market(1)), events(market(2)))
+    source = polymarket(service)
+    collect(connection, source, NOW - HOUR, NOW, now=NOW)
+    service.on("/markets", as_json({"error": "internal"}))
+    assert follow_up(connection, source, NOW + HOUR) == (0, 0)
+    assert connection.execute("select status from prediction_markets").fetchall() == [("OPEN",)]
 
 
 def test_missing_market_is_resolved_or_vanished_and_never_lost(service: FakeService, connection: Connection) -> None:
@@ -399,6 +490,9 @@ def test_recorded_ladder_of_polymarket_is_read(service: FakeService, real_data_d
     ("file", "status"),
     [
         ("gamma_market_closed_binary_accepting_false.json", MarketStatus.RESOLVED),
+        ("gamma_market_closed_binary_accepting_true.json", None),
+        ("gamma_market_sports_market_money_line.json", None),
+        ("gamma_market_sports_market_map_handicap.json", None),
         ("gamma_market_closed_zero_zero_legacy.json", None),
         ("gamma_market_closed_nonbinary_legacy.json", None),
     ],
@@ -410,3 +504,35 @@ def test_recorded_closed_markets_have_an_outcome_or_are_left_out(
     service.on("/markets", as_json([recorded]))
     found = polymarket(service).look_up([recorded["id"]], NOW).items
     assert {m.status for m in found} == ({status} if status else set())
+
+
+@pytest.mark.real_data
+def test_recorded_event_and_open_market_of_polymarket_are_read(service: FakeService, real_data_dir: Path) -> None:
+    folder = real_data_dir / "api_samples/polymarket_nautilus"
+    (recorded,) = json.loads((folder / "gamma_event.json").read_text())
+    short = json.loads((folder / "gamma_market.json").read_text())
+    guzus = json.loads((real_data_dir / "polymarket/gamma_markets_guzus.json").read_text())
+    service.on("/events", as_json([recorded, {"id": "e", "markets": [short, *guzus]}]))
+
+    delivery = polymarket(service).fetch(NOW - HOUR, NOW)
+
+    assert delivery.refused == ()
+    assert {item.question for item in delivery.items if isinstance(item, PredictionMarket)} == set()
+
+
+@pytest.mark.real_data
+def test_recorded_day_of_five_minute_markets_is_left_out_and_settled_as_recorded(
+    service: FakeService, real_data_dir: Path
+) -> None:
+    file = real_data_dir / "polymarket/btc_updown_5m_markets_2026-07-24.jsonl.gz"
+    recorded = [json.loads(line) for line in gzip.decompress(file.read_bytes()).splitlines()]
+    service.on("/events", as_json([{"id": "e", "markets": [one["raw"] for one in recorded]}]))
+    assert polymarket(service).fetch(NOW - HOUR, NOW).items == ()
+
+    for one in recorded:
+        one["raw"] |= {"question": "Bitcoin Up or Down on July 24?", "slug": "daily", "eventStartTime": None}
+    service.on("/events", as_json([{"id": "e", "markets": [one["raw"] for one in recorded]}]))
+    delivery = polymarket(service).fetch(NOW - HOUR, NOW)
+    paid = {m.market_id: m.outcome for m in delivery.items if isinstance(m, PredictionMarket)}
+    assert delivery.refused == ()
+    assert paid == {one["raw"]["id"]: float(one["outcome_prices"][0]) for one in recorded}

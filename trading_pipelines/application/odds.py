@@ -13,8 +13,10 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import psycopg
+import structlog
 
 from trading_pipelines.adapters.alternative.base import Delivery
+from trading_pipelines.adapters.sources.base import SourceError
 from trading_pipelines.application.comparison import Comparison, Difference
 from trading_pipelines.domain.alternative.series import SIMULATED, Observation, coin_of
 from trading_pipelines.domain.market.timeframe import Timeframe
@@ -27,11 +29,14 @@ from trading_pipelines.domain.prediction_markets.markets import (
 )
 from trading_pipelines.domain.simulation.market import EXCHANGE as SIMULATED_EXCHANGE
 from trading_pipelines.settings import Settings
-from trading_pipelines.store.repositories import candles, events, instruments, observations, odds
+from trading_pipelines.store.repositories import candles, events, instruments, observations, odds, source_states
 
 Connection = psycopg.Connection[Any]
 _PRICE_AGE = timedelta(hours=6)
 _MOST_LOOKED_UP = 200
+_SETTLED_WITHIN = timedelta(days=14)
+"""How long a closed market without an outcome is asked about."""
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -218,17 +223,28 @@ def raise_odds_alerts(connection: Connection, now: datetime, policy: OddsPolicy,
 def follow_up(connection: Connection, source: LooksUp, listed_at: datetime) -> tuple[int, int]:
     """Find out what became of open markets that the listing of `listed_at` lacks, and commit.
 
+    One that is closed and has paid nothing yet is asked about again for some days. A source that does not answer is
+    asked another time: nothing is known of its markets then.
+
     Returns
     -------
     tuple of int
         Markets of which the source still tells something, and those that have vanished.
     """
-    missing = odds.missing_since(connection, source.name, listed_at, _MOST_LOOKED_UP)
+    missing = odds.missing_since(connection, source.name, listed_at, _SETTLED_WITHIN, _MOST_LOOKED_UP)
     if not missing:
         return 0, 0
-    told = source.look_up(missing, listed_at)
+    try:
+        told = source.look_up(missing, listed_at)
+    except SourceError as error:
+        log.warning(
+            "missing markets could not be looked up", source=source.name, missing=len(missing), cause=str(error)
+        )
+        return 0, 0
     odds.save_markets(connection, told.items)
-    gone = set(missing) - {market.market_id for market in told.items} - {refused.item for refused in told.refused}
+    refused = [(item.item, item.reason, item.payload) for item in told.refused]
+    source_states.quarantine(connection, source.name, listed_at, refused)
+    gone = set(missing) - {market.market_id for market in told.items} - {item.item for item in told.refused}
     vanished = odds.mark_vanished(connection, source.name, sorted(gone), listed_at)
     connection.commit()
     return len(told.items), vanished

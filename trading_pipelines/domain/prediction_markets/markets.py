@@ -177,6 +177,8 @@ _NOT_A_PRICE = re.compile(
     r"supply|holdings?|hold|holds|buys?|purchase|treasury|reserve|valuation|%|percent)\b|%",
     re.IGNORECASE,
 )
+_HIGHEST_PRICE = 1e12
+"""USD; a question about a higher one asks about no price."""
 _UP_OR_DOWN = re.compile(r"\bup or down\b", re.IGNORECASE)
 _BETWEEN = re.compile(rf"\bbetween\s+{_AMOUNT}\s*(?:and|-|\u2013|to)\s*{_AMOUNT}", re.IGNORECASE)
 _ABOVE = re.compile(
@@ -215,7 +217,7 @@ def _coins_in(question: str) -> list[str]:
 def _priced(coin: str, question: str) -> Asked | None:
     if found := _BETWEEN.search(question):
         low, high = _amount(found[1], found[2] or found[4]), _amount(found[3], found[4])
-        return Asked(coin, MarketKind.BETWEEN, low, high) if 0 < low < high else None
+        return Asked(coin, MarketKind.BETWEEN, low, high) if 0 < low < high <= _HIGHEST_PRICE else None
     if found := _HIT_DOWN.search(question):
         return _at(coin, MarketKind.HIT_BELOW, found)
     if found := _HIT_UP.search(question):
@@ -230,7 +232,7 @@ def _priced(coin: str, question: str) -> Asked | None:
 
 def _at(coin: str, kind: MarketKind, found: re.Match[str]) -> Asked | None:
     strike = _amount(found[1], found[2])
-    return Asked(coin, kind, strike) if strike > 0 else None
+    return Asked(coin, kind, strike) if 0 < strike <= _HIGHEST_PRICE else None
 
 
 def _amount(digits: str, unit: str | None) -> float:

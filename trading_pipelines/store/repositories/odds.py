@@ -144,12 +144,17 @@ def read_implied(
         ).fetchall()
 
 
-def missing_since(connection: psycopg.Connection[Any], source: str, listed_at: datetime, limit: int) -> list[str]:
-    """Open markets of a source that its listing of that time did not contain, the longest missing first."""
+def missing_since(
+    connection: psycopg.Connection[Any], source: str, listed_at: datetime, settled_within: timedelta, limit: int
+) -> list[str]:
+    """Markets of a source that its listing of that time did not contain, the longest missing first.
+
+    Open ones, and those that were closed without an outcome lately.
+    """
     rows = connection.execute(
-        "select market_id from prediction_markets where source = %s and status = 'OPEN' and last_seen_at < %s "
-        "order by last_seen_at, market_id limit %s",
-        (source, listed_at, limit),
+        "select market_id from prediction_markets where source = %s and last_seen_at < %s and (status = 'OPEN' "
+        "or (status = 'RESOLVED' and outcome is null and closed_at > %s)) order by last_seen_at, market_id limit %s",
+        (source, listed_at, listed_at - settled_within, limit),
     ).fetchall()
     return [market_id for (market_id,) in rows]
 
