@@ -120,11 +120,9 @@ _ALL = (
         timedelta(0),
         2 * _DAY,
     ),
-    Series(
-        "galaxy_score", "0-100", "LunarCrush's score of a coin's prices and mentions", timedelta(0), timedelta(0), _DAY
-    ),
-    Series("social_volume", "mentions", "posts about a coin in social media", timedelta(0), timedelta(0), _DAY),
-    Series("social_dominance", "percent", "share of a coin in all posts about coins", timedelta(0), timedelta(0), _DAY),
+    Series("galaxy_score", "0-100", "LunarCrush's score of a coin's prices and mentions", _HOUR, timedelta(0), _DAY),
+    Series("social_volume", "mentions", "posts about a coin in social media", _HOUR, timedelta(0), _DAY),
+    Series("social_dominance", "percent", "share of a coin in all posts about coins", _HOUR, timedelta(0), _DAY),
     Series(
         "long_short_ratio",
         "ratio",

@@ -148,9 +148,15 @@ class SimulatedCrowd:
         rows: list[Observation] = []
         for number, coin in enumerate(moves.coins):
             score = 50 + 18 * np.tanh(day[number]) + 5 * self._noise(f"{coin}/galaxy", hours)
-            rows += _rows("galaxy_score", coin, hours, np.clip(score, 0, 100).round(1))
-            rows += _rows("social_volume", coin, hours, volume[number])
-            rows += _rows("social_dominance", coin, hours, (100 * volume[number] / volume.sum(axis=0)).round(3))
+            rows += _rows("galaxy_score", coin, hours - 1, np.clip(score, 0, 100).round(1), known_after=HOUR)
+            rows += _rows("social_volume", coin, hours - 1, volume[number], known_after=HOUR)
+            rows += _rows(
+                "social_dominance",
+                coin,
+                hours - 1,
+                (100 * volume[number] / volume.sum(axis=0)).round(3),
+                known_after=HOUR,
+            )
         return rows
 
     def _derivatives(self, moves: PastMoves, hours: Integers) -> list[Observation]:
