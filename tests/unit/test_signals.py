@@ -103,6 +103,19 @@ def test_all_gates_are_kept_whatever_the_verdict() -> None:
     assert next(g for g in passed if g.name == "confidence").value == 0.6
 
 
+@pytest.mark.parametrize(
+    ("changes", "values"),
+    [
+        ({}, {"model": 1.0, "proposal": 1.0, "setup": 1.0, "direction": 1.0}),
+        ({"side": -1}, {"model": 1.0, "proposal": -1.0, "setup": 1.0, "direction": -1.0}),
+        ({"side": 0, "model_as_of": UNKNOWN_TIME}, {"model": 0.0, "proposal": 0.0, "setup": 0.0, "direction": 0.0}),
+    ],
+)
+def test_conditions_without_a_number_keep_what_they_saw(changes: dict[str, Any], values: dict[str, float]) -> None:
+    found = {g.name: g.value for g in verdict(changed(**changes)).row(0)}
+    assert {name: found[name] for name in values} == values
+
+
 def test_gate_that_is_turned_off_still_keeps_its_value() -> None:
     judged = verdict(changed(atr=0.5, atr_ratio=9.0, model_as_of=NOW - 400 * DAY), POLICY.without_gates())
     assert judged.refusal(0) is None

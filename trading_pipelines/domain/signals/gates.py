@@ -29,7 +29,10 @@ COOLDOWN = "cooldown_minutes"
 
 @dataclass(frozen=True)
 class Gate:
-    """One condition with what it saw: `value` is None where there was nothing to measure."""
+    """One condition with what it saw: `value` is None where what it asks for was not known.
+
+    Conditions without a number have 1 and 0 for yes and no, or the proposed side (1, -1, 0).
+    """
 
     name: str
     value: float | None
@@ -200,17 +203,17 @@ def _judge_alone(
     """All gates but the cooldown, which depends on the signals before."""
     p = proposals
     setups = build_setups(p.side, p.reference_price, p.atr, p.probability, p.confidence, execution)
-    nothing = np.full(len(p), np.nan)
+    side = p.side.astype(np.float64)
     allowed = {Direction.LONG: p.side >= 0, Direction.SHORT: p.side <= 0}.get(direction, np.ones(len(p), np.bool_))
     has_model = ~p.asks_model | (p.model_as_of != UNKNOWN_TIME)
     complete = setups.complete
     return Verdicts(
         setups,
         (
-            Column("model", nothing, None, has_model),
-            Column("proposal", nothing, None, p.side != 0),
-            Column("setup", nothing, None, complete),
-            Column("direction", nothing, None, allowed),
+            Column("model", has_model.astype(np.float64), None, has_model),
+            Column("proposal", side, None, p.side != 0),
+            Column("setup", complete.astype(np.float64), None, complete),
+            Column("direction", side, None, allowed),
             _at_most("model_age_days", _since(p.model_as_of, as_of, _DAY), policy.max_model_age_days, p.asks_model),
             _at_most("bar_age_minutes", _since(p.closed_at, as_of, _MINUTE), policy.validity_minutes),
             _at_most("data_lag_minutes", _since(newest_candle_closed_at, as_of, _MINUTE), policy.max_data_lag_minutes),
