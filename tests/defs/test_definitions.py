@@ -110,6 +110,7 @@ BLOCKING = {
     ("implied_distributions", "no_lookahead"),
     ("anomalies", "known_at_close"),
     ("screener_rankings", "ranks_complete"),
+    ("factor_values", "within_bounds"),
     ("composite_scores", "contributions_add_up"),
     ("composite_scores", "no_lookahead"),
     ("predictions", "within_bounds"),
@@ -181,6 +182,12 @@ def test_market_data_has_daily_partitions_up_to_today_and_single_run_backfills()
         assert (partitions.timezone, partitions.end_offset) == ("UTC", 1)
 
 
+@pytest.mark.parametrize("name", sorted(OUTSIDE | CHAINS_AND_ODDS | READ | {"factor_values", "composite_scores"}))
+def test_what_is_known_besides_prices_goes_stale_and_is_checked(name: str) -> None:
+    assert asset(name).freshness_policy is not None
+    assert {key.name for key in graph.asset_check_keys if key.asset_key == dg.AssetKey(name)}
+
+
 def test_checks_that_must_block_do() -> None:
     blocking = {
         (key.asset_key.to_user_string(), key.name)
@@ -213,7 +220,7 @@ def test_everything_that_the_platform_needs_runs_without_being_switched_on() -> 
         "texts_schedule": "9-59/15 * * * *",
         "figures_schedule": "6 * * * *",
         "sentiment_schedule": "12-59/15 * * * *",
-        "whale_alerts_schedule": "*/5 * * * *",
+        "whale_alerts_schedule": "*/4 * * * *",
         "flows_schedule": "13 * * * *",
         "prediction_markets_schedule": "2 * * * *",
         "signal_emission_schedule": "2-59/5 * * * *",

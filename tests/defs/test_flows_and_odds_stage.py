@@ -25,6 +25,7 @@ CHECKS = [
     onchain_checks.flows_known_in_time,
     onchain_checks.flow_metrics_founded,
     onchain_checks.transaction_sources_answer,
+    market_checks.no_market_forgotten,
     market_checks.odds_known_in_time,
     market_checks.distributions_founded,
 ]
@@ -73,6 +74,33 @@ def test_runs_of_two_days_fill_the_tables_and_pass_their_checks(market: Connecti
 
 
 @pytest.mark.usefixtures("platform")
+def test_run_tells_of_a_very_large_transaction_and_of_a_move_in_the_event_table(
+    market: Connection, clock: ClockResource
+) -> None:
+    assert _run(clock, TODAY).success
+    market.execute("delete from events")
+    market.execute(
+        "insert into whale_transactions values ('simulated', 'big', 'bitcoin', 'BTC', %(ts)s, %(ts)s, 200, 2e7, "
+        "'UNKNOWN', 'someone', 'EXCHANGE', 'Northpool', 'INFLOW')",
+        {"ts": NOW - timedelta(minutes=4)},
+    )
+    market.execute(
+        "insert into prediction_odds select distinct on (source, market_id) source, market_id, %(now)s, %(now)s, "
+        "case when probability > 0.5 then probability - 0.2 else probability + 0.2 end, 0.01, 1e6, 1e6 "
+        "from prediction_odds join prediction_markets using (source, market_id) "
+        "where status = 'OPEN' and kind = 'ABOVE' order by source, market_id, ts desc limit 1",
+        {"now": NOW - timedelta(seconds=1)},
+    )
+    market.commit()
+
+    results = [_run(clock, TODAY) for _ in range(2)]
+
+    assert all(result.success for result in results)
+    told = market.execute("select kind, severity, count(*) from events group by 1, 2 order by 1").fetchall()
+    assert told == [("prediction_odds", "warning", 1), ("whale_transaction", "warning", 1)]
+
+
+@pytest.mark.usefixtures("platform")
 @pytest.mark.parametrize(
     ("statement", "check"),
     [
@@ -91,8 +119,21 @@ def test_runs_of_two_days_fill_the_tables_and_pass_their_checks(market: Connecti
         ),
         ("update prediction_odds set probability = 0.5", market_checks.distributions_founded),
         ("update prediction_odds set available_at = ts - interval '1 second'", market_checks.odds_known_in_time),
+        (
+            "update prediction_markets set status = 'OPEN', closed_at = null, outcome = null, "
+            "expires_at = expires_at - interval '1 year', last_seen_at = last_seen_at - interval '8 days'",
+            market_checks.no_market_forgotten,
+        ),
     ],
-    ids=["from_the_future", "known_too_early", "other_sum", "known_later_than_summed", "other_odds", "early_odds"],
+    ids=[
+        "from_the_future",
+        "known_too_early",
+        "other_sum",
+        "known_later_than_summed",
+        "other_odds",
+        "early_odds",
+        "forgotten",
+    ],
 )
 def test_planted_fault_is_found(
     market: Connection, clock: ClockResource, statement: str, check: dg.AssetChecksDefinition

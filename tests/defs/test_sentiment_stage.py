@@ -17,6 +17,18 @@ NOW = datetime(2026, 3, 10, 12, 1, tzinfo=UTC)
 TODAY, YESTERDAY = "2026-03-10", "2026-03-09"
 
 
+ALARMS = (
+    "Bitcoin crashes as the exchange is hacked",
+    "Bitcoin plummets after a fraud comes to light",
+    "Panic: Bitcoin collapses, traders liquidated",
+    "Bankrupt lender dumps its Bitcoin",
+    "Thieves have stolen thousands of Bitcoin",
+    "Bitcoin plunges through the floor",
+    "Bitcoin wiped out in a death spiral, analysts say",
+    "Ponzi scheme with Bitcoin exposed, prison for its founder",
+)
+
+
 @pytest.fixture
 def written(connection: Connection) -> Connection:
     """Three texts a day since the day before yesterday."""
@@ -32,7 +44,12 @@ def written(connection: Connection) -> Connection:
 
 def _run(clock: ClockResource, day: str) -> dg.ExecuteInProcessResult:
     return dg.materialize(
-        [assets.sentiment, checks.scores_known_after_the_text, checks.sentiment_as_it_was_known],
+        [
+            assets.sentiment,
+            checks.every_text_read,
+            checks.scores_known_after_the_text,
+            checks.sentiment_as_it_was_known,
+        ],
         resources={"clock": clock, "database": DatabaseResource()},
         partition_key=day,
         raise_on_error=False,
@@ -54,11 +71,28 @@ def test_run_of_today_continues_from_the_first_text_and_passes_its_checks(
 
     assert result.success
     assert _instants(written) == 2 * 52
-    assert [found.passed for found in result.get_asset_check_evaluations()] == [True, True]
+    assert [found.passed for found in result.get_asset_check_evaluations()] == [True, True, True]
     found = {e.asset_key.to_user_string(): e for e in result.get_asset_materialization_events()}
     assert found["text_mentions"].materialization.metadata["read"].value == 7
     assert _run(clock, TODAY).success
     assert _instants(written) == 2 * 52
+
+
+@pytest.mark.usefixtures("platform")
+def test_run_tells_of_a_turn_in_the_event_table_once(written: Connection, clock: ClockResource) -> None:
+    published = [NOW - timedelta(minutes=20 + n) for n in range(8)]
+    alarms = [
+        TextItem(SIMULATED, f"alarm {n}", TextKind.NEWS, title, "", None, None, at, at)
+        for n, (at, title) in enumerate(zip(published, ALARMS, strict=True))
+    ]
+    texts.add(written, alarms)
+    written.commit()
+
+    results = [_run(clock, TODAY) for _ in range(2)]
+
+    assert all(result.success for result in results)
+    told = written.execute("select subject, severity from events where kind = 'sentiment_turn' order by 1").fetchall()
+    assert told == [("BTC", "warning"), ("MARKET", "warning")]
 
 
 @pytest.mark.usefixtures("platform")
@@ -78,8 +112,9 @@ def test_run_of_a_day_that_has_ended_computes_its_instants(written: Connection, 
         ("update sentiment set score = -score / 2 - 0.1", checks.sentiment_as_it_was_known),
         ("update text_scores set available_at = available_at + interval '3 hours'", checks.sentiment_as_it_was_known),
         ("update text_scores set available_at = available_at - interval '1 hour'", checks.scores_known_after_the_text),
+        ("update texts set fingerprint = null where text_id = 1", checks.every_text_read),
     ],
-    ids=["another_score", "score_used_too_early", "score_before_its_text"],
+    ids=["another_score", "score_used_too_early", "score_before_its_text", "unread"],
 )
 def test_planted_fault_is_found(
     written: Connection, clock: ClockResource, statement: str, check: dg.AssetChecksDefinition

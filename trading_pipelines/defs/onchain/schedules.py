@@ -13,8 +13,8 @@ from trading_pipelines.defs.work import is_under_way
 
 @dg.schedule(
     job=whale_alerts_job,
-    description="Large transactions every five minutes.",
-    cron_schedule="*/5 * * * *",
+    description="Large transactions every four minutes, so that their alerts come within five.",
+    cron_schedule="*/4 * * * *",
     default_status=dg.DefaultScheduleStatus.RUNNING,
 )
 def whale_alerts_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:

@@ -9,16 +9,31 @@ from typing import LiteralString
 import dagster as dg
 
 from trading_pipelines.defs.onchain.checks import sources_answer
-from trading_pipelines.defs.prediction_markets.assets import IMPLIED, ODDS
+from trading_pipelines.defs.prediction_markets.assets import IMPLIED, MARKETS, ODDS
 from trading_pipelines.defs.scope import run_window
 from trading_pipelines.defs.tables import broken_rows, compared
 from trading_pipelines.resources.platform import ClockResource, DatabaseResource
 from trading_pipelines.settings import settings
 
+_FORGOTTEN: LiteralString = """
+select source, market_id, expires_at, last_seen_at from prediction_markets
+where status = 'OPEN' and greatest(expires_at, last_seen_at) < %(now)s - interval '7 days'
+"""
 _ODDS: LiteralString = """
 select source, market_id, ts, available_at from prediction_odds
 where ts >= %(start)s and ts < %(end)s and (available_at < ts or available_at > %(now)s)
 """
+
+
+@dg.asset_check(
+    asset=MARKETS.key,
+    name="none_forgotten",
+    description="Every market that is over was seen to be resolved or to have vanished within a week.",
+)
+def no_market_forgotten(clock: ClockResource, database: DatabaseResource) -> dg.AssetCheckResult:
+    """Name the markets that are over and still stand as open."""
+    with database.connect() as connection:
+        return broken_rows(connection, _FORGOTTEN, {"now": clock.now()}, dg.AssetCheckSeverity.WARN)
 
 
 @dg.asset_check(

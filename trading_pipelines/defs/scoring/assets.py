@@ -25,6 +25,7 @@ INPUTS = table_spec(
     owner=OWNER,
     description="What the factors of the composite score were made of: raw value, mapped value and age of each input.",
     deps=list(dict.fromkeys((f"ohlcv_{_FRAME}", "ohlcv_1h", "technical_signals", "funding_rates", *_BESIDES_PRICES))),
+    fresh_within=timedelta(minutes=45),
 )
 SCORES = table_spec(
     "composite_scores",

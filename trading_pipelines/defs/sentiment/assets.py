@@ -28,6 +28,7 @@ MENTIONS = table_spec(
     description="The coins that each text speaks of; repetitions are known and not counted twice.",
     kinds={"python"},
     deps=["news", "posts"],
+    fresh_within=timedelta(hours=4),
 )
 SCORES = table_spec(
     "text_scores",
@@ -36,6 +37,7 @@ SCORES = table_spec(
     description="How each text speaks of them, by the chosen scorer.",
     kinds={"python"},
     deps=["text_mentions"],
+    fresh_within=timedelta(hours=4),
 )
 SENTIMENT = table_spec(
     "sentiment",

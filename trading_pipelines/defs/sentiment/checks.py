@@ -9,7 +9,7 @@ from typing import LiteralString
 import dagster as dg
 
 from trading_pipelines.defs.scope import run_window
-from trading_pipelines.defs.sentiment.assets import SCORES, SENTIMENT
+from trading_pipelines.defs.sentiment.assets import MENTIONS, SCORES, SENTIMENT
 from trading_pipelines.defs.tables import broken_rows, compared
 from trading_pipelines.domain.alternative.series import SIMULATED
 from trading_pipelines.resources.platform import ClockResource, DatabaseResource
@@ -17,12 +17,27 @@ from trading_pipelines.settings import settings
 
 _INSTANTS = 6
 """Instants of the run's days that are computed again."""
+_UNREAD: LiteralString = """
+select source, external_id, available_at from texts
+where fingerprint is null and available_at < %(now)s - interval '30 minutes'
+"""
 _BEFORE_ITS_TEXT: LiteralString = """
 select t.source, t.external_id, s.scorer, s.available_at, t.available_at as text_available_at
 from text_scores s join texts t using (text_id)
 where t.available_at >= %(start)s and t.available_at < %(end)s
   and (s.available_at < t.available_at or s.available_at > %(now)s)
 """
+
+
+@dg.asset_check(
+    asset=MENTIONS.key,
+    name="every_text_read",
+    description="No text has waited for half an hour to be read.",
+)
+def every_text_read(clock: ClockResource, database: DatabaseResource) -> dg.AssetCheckResult:
+    """Name the texts that nobody has read."""
+    with database.connect() as connection:
+        return broken_rows(connection, _UNREAD, {"now": clock.now()}, dg.AssetCheckSeverity.WARN)
 
 
 @dg.asset_check(
