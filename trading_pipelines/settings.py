@@ -415,7 +415,12 @@ class LlmSettings(BaseModel):
     """What follows in a text is not sent."""
     max_answer_tokens: int = Field(default=300, ge=50)
     max_tokens_per_run: int = Field(default=200_000, ge=1)
-    """Tokens of questions and answers after which a run leaves the rest to the next one: the limit of what it costs."""
+    """Tokens of questions and answers after which a run leaves the rest to the next one."""
+    usd_per_million_asked: float = Field(default=0.0, ge=0)
+    """Price of a million tokens of questions; none for an endpoint of one's own."""
+    usd_per_million_answered: float = Field(default=0.0, ge=0)
+    max_usd_per_run: float = Field(default=0.5, gt=0)
+    """What a run may cost at these prices before it leaves the rest to the next one."""
 
 
 class SentimentSettings(BaseModel):

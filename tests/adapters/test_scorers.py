@@ -347,6 +347,18 @@ def test_budget_ends_a_run_and_leaves_the_rest(endpoint: Endpoint) -> None:
     assert [answer.final for answer in found if isinstance(answer, Unscored)] == [False, False]
 
 
+def test_price_of_the_tokens_ends_a_run_as_well(endpoint: Endpoint) -> None:
+    used = {"prompt_tokens": 400_000, "completion_tokens": 50_000, "total_tokens": 450_000}
+    endpoint.reply = lambda request, n: (200, {**rating(0.5), "usage": used})
+    prices = {"usd_per_million_asked": 0.5, "usd_per_million_answered": 2.0, "max_usd_per_run": 0.85}
+    scorer = LlmScorer(endpoint.settings(max_tokens_per_run=10_000_000, **prices))
+
+    found = scorer.score(["a", "b", "c", "d", "e"])
+
+    assert [isinstance(answer, Score) for answer in found] == [True, True, True, False, False]
+    assert scorer.usd_spent == pytest.approx(0.9)
+
+
 def test_use_that_is_not_stated_is_guessed(endpoint: Endpoint) -> None:
     endpoint.reply = lambda request, n: (200, {**rating(0.5), "usage": None})
     scorer = LlmScorer(endpoint.settings())

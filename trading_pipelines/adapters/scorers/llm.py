@@ -78,6 +78,7 @@ class LlmScorer:
         self._settings = settings
         self.name = f"llm-{settings.model}-{PROMPT_VERSION}"
         self.tokens_used = 0
+        self.usd_spent = 0.0
         policy = HttpPolicy(
             timeout_seconds=settings.timeout_seconds,
             total_seconds=2 * settings.timeout_seconds,
@@ -99,7 +100,7 @@ class LlmScorer:
         answers: list[Score | Unscored] = []
         failures, problem = 0, ""
         for text in texts:
-            if self.tokens_used >= self._settings.max_tokens_per_run:
+            if self._is_used_up():
                 answers.append(Unscored("the budget of this run is used up", final=False))
             elif failures >= _FAILURES_IN_A_ROW:
                 answers.append(Unscored("the endpoint does not answer", final=False))
@@ -113,6 +114,7 @@ class LlmScorer:
                         continue
                     failures, problem = failures + 1, str(error)
                     answers.append(Unscored("the endpoint does not answer", final=False))
+        log.info("texts were read", model=self._settings.model, tokens=self.tokens_used, usd=round(self.usd_spent, 4))
         if problem and not any(isinstance(answer, Score) for answer in answers):
             raise ScorerUnavailableError(f"TRADING_SENTIMENT__LLM__BASE_URL: {problem}")
         return answers
@@ -130,7 +132,7 @@ class LlmScorer:
             except (ValidationError, KeyError, IndexError, TypeError) as error:
                 reason = _first_fault(error)
                 log.info("answer does not fit", model=self._settings.model, reason=reason)
-                if self.tokens_used >= self._settings.max_tokens_per_run:
+                if self._is_used_up():
                     break
                 continue
             detail = {"factors": found.factors, "coins": found.coins, "summary": found.summary}
@@ -153,11 +155,23 @@ class LlmScorer:
         }
 
     def _count(self, request: dict[str, Any], answer: Any) -> None:
-        """Add what a call has used, as the endpoint states it, or as guessed."""
+        """Add what a call has used and what that costs, as the endpoint states it, or as guessed."""
         usage = answer.get("usage") if isinstance(answer, dict) else None
-        stated = usage.get("total_tokens") if isinstance(usage, dict) else None
-        guessed = len(json.dumps(request)) // _CHARACTERS_PER_TOKEN
-        self.tokens_used += stated if isinstance(stated, int) and stated > 0 else guessed
+        asked = _stated(usage, "prompt_tokens", len(json.dumps(request)) // _CHARACTERS_PER_TOKEN)
+        answered = _stated(usage, "completion_tokens", self._settings.max_answer_tokens)
+        self.tokens_used += _stated(usage, "total_tokens", asked + answered)
+        prices = self._settings.usd_per_million_asked, self._settings.usd_per_million_answered
+        self.usd_spent += (asked * prices[0] + answered * prices[1]) / 1e6
+
+    def _is_used_up(self) -> bool:
+        chosen = self._settings
+        return self.tokens_used >= chosen.max_tokens_per_run or self.usd_spent >= chosen.max_usd_per_run
+
+
+def _stated(usage: Any, name: str, guessed: int) -> int:
+    """A number of tokens as an endpoint states it; a guess where it states none that can be."""
+    stated = usage.get(name) if isinstance(usage, dict) else None
+    return stated if isinstance(stated, int) and not isinstance(stated, bool) and stated > 0 else guessed
 
 
 def _first_fault(error: Exception) -> str:
