@@ -206,3 +206,30 @@ def test_env_is_what_dagsters_commands_need(run: Run, on_database: str, tmp_path
     names = {line.removeprefix("export ").split("=")[0] for line in lines}
     assert names == {"TRADING_DATA_DIR", "DAGSTER_HOME", "DAGSTER_POSTGRES_URL"}
     assert (tmp_path / "data" / "dagster_home" / "dagster.yaml").exists()
+
+
+def test_settings_are_listed_with_meaning_and_without_secrets(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRADING_RISK__MAX_OPEN_POSITIONS", "3")
+    monkeypatch.setenv("TRADING_ALTERNATIVE__WHALE_ALERT__API_KEY", "geheim-4711")
+    monkeypatch.setenv("TRADING_ALTERNATIVE__FEAR_GREED__BASE_URL", "https://me:geheim@proxy.example")
+
+    changed = {line["variable"]: line for line in run("settings", "--changed", "--json").json["settings"]}
+    found = run("settings", "max_open")
+
+    assert changed["TRADING_RISK__MAX_OPEN_POSITIONS"]["value"] == "3"
+    assert changed["TRADING_ALTERNATIVE__WHALE_ALERT__API_KEY"]["value"] == "••••••••"
+    assert changed["TRADING_ALTERNATIVE__FEAR_GREED__BASE_URL"]["value"] == "https://••••••••@proxy.example"
+    assert "TRADING_PROFILE" not in changed
+    assert "TRADING_RISK__MAX_OPEN_POSITIONS" in found.out
+    assert "TRADING_PROFILE" not in found.out
+
+
+def test_help_names_the_defaults_that_depend_on_settings(run: Run) -> None:
+    assert "[default: now]" in run("train", "--help").out
+
+
+def test_every_command_stands_in_a_group_of_the_help(run: Run) -> None:
+    out = run("--help").out
+
+    assert [word for word in ("Run", "Data", "Research", "Trade", "Look into") if f"╭─ {word} ─" not in out] == []
+    assert "╭─ Commands ─" not in out
