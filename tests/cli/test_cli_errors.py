@@ -100,6 +100,11 @@ def test_unknown_symbol_is_refused_before_anything_is_stored(run: Run, small_mar
         (("ingest", "--timeframe", "7m"), "TRADING_BASE_TIMEFRAME: no timeframe 7m; use 1m, 5m, 15m, 1h, 4h, 1d"),
         (("train", "--timeframe", "7m"), "--timeframe: no timeframe '7m'; use 1m, 5m, 15m, 1h, 4h or 1d"),
         (
+            ("session", "create", "My Session"),
+            "'My Session' is no name of a session: use at most 40 lower-case letters, digits, - and _, for example "
+            "swing-2",
+        ),
+        (
             ("replay", "--from", "yesterday", "--to", "2025-01-01"),
             "--from: 'yesterday' is no date like 2025-07-01 and no time like 2025-07-01T12:00Z",
         ),

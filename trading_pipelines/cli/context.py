@@ -111,6 +111,27 @@ def stored_symbols(connection: "Connection", exchange: str, wanted: Sequence[str
     return tuple(wanted) or tuple(known)
 
 
+def check_session_name(given: str) -> str:
+    """The name, if a session may be called so.
+
+    Raises
+    ------
+    UserError
+        It has other characters than the names in the settings may have.
+    """
+    from pydantic import ValidationError
+
+    from trading_pipelines.settings import SessionSettings
+
+    try:
+        return SessionSettings(name=given).name
+    except ValidationError as error:
+        raise UserError(
+            f"{given!r} is no name of a session: use at most 40 lower-case letters, digits, - and _, for example "
+            "swing-2"
+        ) from error
+
+
 def check_timeframe(given: str) -> str:
     """The timeframe, if there is one of that name."""
     from trading_pipelines.domain.market.timeframe import Timeframe as Known

@@ -13,6 +13,7 @@ from trading_pipelines.cli.context import (
     Symbols,
     Timeframe,
     check_direction,
+    check_session_name,
     check_timeframe,
     moment,
     parse_params,
@@ -80,7 +81,7 @@ def replay(
             since,
             until,
             train_until=trained,
-            name=name,
+            name=None if name is None else check_session_name(name),
             changes=changes,
             on_progress=tell,
         )

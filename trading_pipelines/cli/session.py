@@ -14,6 +14,7 @@ from trading_pipelines.cli.context import (
     Strategies,
     Symbols,
     check_direction,
+    check_session_name,
     moment,
     parse_params,
     prepare,
@@ -57,6 +58,7 @@ def create(
 
     from trading_pipelines.application.sessions import create_session
 
+    chosen = check_session_name(name)
     settings = _with_rules(prepare(), profile, policy or (), limit or ())
     names = tuple(strategies or settings.session.strategies)
     changes: dict[str, Any] = {"strategies": names, "strategy_params": parse_params(names, params or ())}
@@ -67,7 +69,7 @@ def create(
     if capital is not None:
         changes["start_capital"] = Decimal(repr(capital))
     with _connected(settings) as connection:
-        session = create_session(connection, settings, name, start_at=datetime.now(UTC) if start else None, **changes)
+        session = create_session(connection, settings, chosen, start_at=datetime.now(UTC) if start else None, **changes)
     if as_json:
         print_json({"session": _described(session)})
     else:
