@@ -72,15 +72,6 @@ def test_trade_by_hand_without_a_service_is_placed_once(run: Run, market: str) -
     run("session", "create", "hand", "--symbols", "BTCUSDT", "--start")
     stop = price_of(run) * 0.97
     order = ("trade", "open", "btcusdt", "--side", "long", "--stop", f"{stop:.2f}", "--session", "hand")
-    # The exchange has had no price yet: a service would have shown it one.
-    with psycopg.connect(market, autocommit=True) as connection:
-        connection.execute("insert into paper_accounts (session_id, cash) select session_id, 10000 from sessions")
-        connection.execute(
-            "insert into paper_markets select s.session_id, i.instrument_id, now() - interval '1 minute', %s "
-            "from sessions s cross join instruments i",
-            (price_of(run),),
-        )
-
     first = run(*order, "--request-id", "r1", "--json")
     second = run(*order, "--request-id", "r1", "--json")
 

@@ -101,7 +101,8 @@ def _instruct(
     if as_json:
         print_json({"request_id": key, "status": done.status, "outcome": done.outcome})
     else:
-        typer.echo(f"{done.status}: {done.outcome or 'nobody has carried it out'} (request {key})")
+        waited = f"not carried out within {settings.trader.instruction_seconds:g} s and void now: see `trading status`"
+        typer.echo(f"{done.status}: {done.outcome or waited} (request {key})")
     raise typer.Exit(0 if done.status == "DONE" else 1)
 
 
@@ -158,8 +159,12 @@ def _is_served(connection: "Connection") -> bool:
 
 
 def _carry_out_here(connection: "Connection", settings: "Settings", session: "TradingSession") -> None:
-    """Without a service: compare the account, then do what was asked; fills come once prices move on again."""
-    from trading_pipelines.adapters.exchanges.paper import PaperExchange
+    """Without a service: compare the account, then do what was asked; fills come once prices move on again.
+
+    A market that the account's exchange has never seen begins with the current price. Of the others it is left to the
+    service to go through the bars in between first, so that no stop is passed unseen.
+    """
+    from trading_pipelines.adapters.exchanges.paper import MarketEvent, PaperExchange
     from trading_pipelines.adapters.sources import open_source
     from trading_pipelines.application import instructions
     from trading_pipelines.application.kill_switch import KillSwitch
@@ -171,8 +176,11 @@ def _carry_out_here(connection: "Connection", settings: "Settings", session: "Tr
     stored = instruments.by_symbol(connection, session.exchange)
     connection.commit()
     tickers = open_source(settings).tickers([symbol for symbol in session.symbols if symbol in stored])
-    quotes = {stored[ticker.symbol].instrument_id: ticker.price for ticker in tickers}
+    newest = {stored[ticker.symbol].instrument_id: ticker for ticker in tickers}
     exchange = PaperExchange(connection, session.session_id, session.execution)
+    unseen = newest.keys() - exchange.advanced_to().keys()
+    exchange.advance([MarketEvent.tick(i, newest[i].ts, newest[i].price) for i in sorted(unseen)])
+    quotes = {instrument_id: ticker.price for instrument_id, ticker in newest.items()}
     kill = KillSwitch(settings.data_dir, lambda: connect(resolve_url(settings), application_name="trade"))
     reconcile(connection, session, exchange, datetime.now(UTC), settings.trader)
     instructions.carry_out(connection, Desk(session, exchange, kill, quotes), datetime.now(UTC))
