@@ -61,7 +61,7 @@ def prepared(server_url: str, template: str) -> Iterator[str]:
             for symbol in SYMBOLS:
                 train(connection, "simulated", symbol, "15m", as_of, SETTINGS.training, force=True)
         replay(connection, SETTINGS, "simulated", SYMBOLS, "15m", START, END, name="leaks")
-        record_outcomes(connection, "simulated", SYMBOLS, "15m", END, SETTINGS.training)
+        record_outcomes(connection, "simulated", SYMBOLS, "15m", END)
     yield url
     with psycopg.connect(server_url, autocommit=True) as admin:
         admin.execute("drop database leak_market with (force)")
@@ -138,7 +138,7 @@ def test_what_knew_the_future_is_named_with_its_first_instant(
 
 def test_drift_of_the_version_in_production_is_stored_once_a_day_and_told_when_it_begins(market: Connection) -> None:
     def look(spec: DriftSpec) -> DriftReport:
-        return measure_drift(market, "simulated", SYMBOLS, "15m", END, spec, SETTINGS.training)
+        return measure_drift(market, "simulated", SYMBOLS, "15m", END, spec)
 
     calm = DriftSpec(max_psi=9.0, max_standard_errors=50.0)
     days = look(calm).days

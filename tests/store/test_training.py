@@ -197,20 +197,33 @@ def test_outcomes_do_not_wait_for_features_of_the_newest_candles(market: Connect
     _train(market)
     predict(market, "simulated", ["AVAXUSDT"], "15m", END - timedelta(days=2), END)
     market.execute("delete from features_15m where ts >= %s", (END - timedelta(hours=1),))
-    assert record_outcomes(market, "simulated", ["AVAXUSDT"], "15m", END, SPEC) > 150
+    assert record_outcomes(market, "simulated", ["AVAXUSDT"], "15m", END) > 150
 
 
 def test_outcomes_are_joined_once_they_are_known(market: Connection) -> None:
     _train(market)
     predict(market, "simulated", ["AVAXUSDT"], "15m", END - timedelta(days=2), END)
     as_of = END - timedelta(days=1)
-    record_outcomes(market, "simulated", ["AVAXUSDT"], "15m", as_of, SPEC)
+    record_outcomes(market, "simulated", ["AVAXUSDT"], "15m", as_of)
     known, latest = market.execute("select count(outcome), max(outcome_at) from predictions").fetchone() or (0, None)
     assert 60 < known < 97
     assert latest is not None
     assert latest <= as_of
     before_their_bar = "select count(*) from predictions where outcome_at <= available_at"
     assert market.execute(before_their_bar).fetchone() == (0,)
+
+
+def test_prediction_is_judged_by_the_barriers_that_its_version_has_learnt(market: Connection) -> None:
+    _train(market)
+    wide = SPEC.model_copy(update={"label_barrier_atr": 6.0, "label_horizon_minutes": 600})
+    _train(market, END - timedelta(days=2), wide)
+    predict(market, "simulated", ["AVAXUSDT"], "15m", END - timedelta(days=4), END)
+    record_outcomes(market, "simulated", ["AVAXUSDT"], "15m", END)
+    lives = market.execute(
+        "select max(p.outcome_at - p.available_at) from predictions p join model_versions m using (model_id) "
+        "group by m.as_of order by m.as_of"
+    ).fetchall()
+    assert lives == [(timedelta(minutes=SPEC.label_horizon_minutes),), (timedelta(minutes=600),)]
 
 
 def test_explanation_names_the_strongest_features(market: Connection) -> None:

@@ -17,7 +17,6 @@ from trading_pipelines.application.prediction import load_reference
 from trading_pipelines.domain.features import registry
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.modelling.metrics import Metrics
-from trading_pipelines.domain.modelling.spec import TrainingSpec
 from trading_pipelines.domain.validation import drift
 from trading_pipelines.domain.validation.drift import DriftSpec
 from trading_pipelines.store.repositories import drift as drift_store
@@ -48,7 +47,6 @@ def measure_drift(
     timeframe: str,
     as_of: datetime,
     spec: DriftSpec,
-    training: TrainingSpec,
 ) -> DriftReport:
     """Compare the last days' rows and predictions with the training of the version in production; commit per symbol.
 
@@ -60,7 +58,7 @@ def measure_drift(
         if version is None or version.feature_set_id != current_feature_set(connection):
             continue
         with committed(connection):
-            day = _measure(connection, version, as_of, spec, training)
+            day = _measure(connection, version, as_of, spec)
             if day is not None:
                 days[symbol] = day
                 _tell(connection, symbol, day, as_of)
@@ -72,7 +70,6 @@ def _measure(
     version: ModelVersion,
     as_of: datetime,
     spec: DriftSpec,
-    training: TrainingSpec,
 ) -> DriftDay | None:
     reference = load_reference(connection, version.model_id)
     if reference is None:
@@ -101,7 +98,7 @@ def _measure(
     folds = [Metrics(**fold.metrics) for fold in models.saved_folds(connection, version.training_key)]
     hit_rate = _expected_hit_rate(folds)
     log_loss = float(np.average([f.log_loss for f in folds], weights=[f.samples for f in folds])) if folds else None
-    overlap = training.label_horizon_minutes / frame.minutes
+    overlap = models.spec_of(connection, version.model_id)["label_horizon_minutes"] / frame.minutes
     row = DriftDay(
         model_id=version.model_id,
         day=as_of.date(),

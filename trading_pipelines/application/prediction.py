@@ -18,7 +18,7 @@ from trading_pipelines.domain.modelling.novelty import Reference
 from trading_pipelines.domain.modelling.spec import TrainingSpec
 from trading_pipelines.store.repositories import features as feature_store
 from trading_pipelines.store.repositories import instruments, models, predictions
-from trading_pipelines.store.repositories.predictions import Prediction
+from trading_pipelines.store.repositories.predictions import OpenPredictions, Prediction
 
 _MOST_CLASSIFIERS = 256
 _classifiers: dict[str, Classifier] = {}
@@ -64,35 +64,41 @@ def predict(
 
 
 def record_outcomes(
-    connection: psycopg.Connection[Any],
-    exchange: str,
-    symbols: Sequence[str],
-    timeframe: str,
-    as_of: datetime,
-    spec: TrainingSpec,
+    connection: psycopg.Connection[Any], exchange: str, symbols: Sequence[str], timeframe: str, as_of: datetime
 ) -> int:
-    """Join predictions with the labels that are known at `as_of`; how many bars were joined."""
-    stored, frame = instruments.by_symbol(connection, exchange), Timeframe(timeframe)
-    set_id = current_feature_set(connection)
+    """Join predictions with the labels that are known at `as_of`; how many bars were joined.
+
+    A prediction is judged by the barriers that its version has learnt, whatever the settings say by now.
+    """
+    stored = instruments.by_symbol(connection, exchange)
     joined = 0
     for symbol in symbols:
         instrument_id = stored[symbol].instrument_id
-        open_bars = predictions.without_outcome(connection, instrument_id, timeframe, as_of)
-        if not open_bars:
-            continue
-        matrix = feature_store.read_features(
-            connection, instrument_id, set_id, timeframe, len(registry.NAMES), open_bars[0], as_of, as_of
-        )
-        labels = label_rows(connection, instrument_id, frame, matrix, as_of, spec)
-        known = [
-            (to_aware(matrix.ts[i]), int(labels.value[i]), to_aware(labels.known_at[i]))
-            for i in np.flatnonzero(labels.value >= 0).tolist()
-        ]
-        with connection.cursor() as cursor:
-            predictions.set_outcomes(cursor, instrument_id, timeframe, known)
-        connection.commit()
-        joined += len(known)
+        for waiting in predictions.without_outcome(connection, instrument_id, timeframe, as_of):
+            known = _known_labels(connection, instrument_id, timeframe, as_of, waiting)
+            with connection.cursor() as cursor:
+                predictions.set_outcomes(cursor, instrument_id, timeframe, waiting.model_ids, known)
+            connection.commit()
+            joined += len(known)
     return joined
+
+
+def _known_labels(
+    connection: psycopg.Connection[Any], instrument_id: int, timeframe: str, as_of: datetime, waiting: OpenPredictions
+) -> list[tuple[datetime, int, datetime]]:
+    """Open time, label and when it was known, of the bars since the first that waits."""
+    set_id, width = current_feature_set(connection), len(registry.NAMES)
+    matrix = feature_store.read_features(
+        connection, instrument_id, set_id, timeframe, width, waiting.first, as_of, as_of
+    )
+    spec = TrainingSpec(
+        label_barrier_atr=waiting.label_barrier_atr, label_horizon_minutes=waiting.label_horizon_minutes
+    )
+    labels = label_rows(connection, instrument_id, Timeframe(timeframe), matrix, as_of, spec)
+    return [
+        (to_aware(matrix.ts[i]), int(labels.value[i]), to_aware(labels.known_at[i]))
+        for i in np.flatnonzero(labels.value >= 0).tolist()
+    ]
 
 
 def explain(

@@ -25,7 +25,6 @@ def look_for_drift(context: dg.OpExecutionContext, clock: ClockResource, databas
             settings().signal_timeframe,
             clock.now(),
             settings().drift,
-            settings().training,
         )
     context.add_output_metadata({"versions": len(report.days), "drifting": report.drifting})
 

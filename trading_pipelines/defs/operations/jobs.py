@@ -20,14 +20,8 @@ def record_prediction_outcomes(
     from trading_pipelines.application.prediction import record_outcomes
 
     with user_errors(), database.connect() as connection:
-        recorded = record_outcomes(
-            connection,
-            settings().exchange,
-            traded_symbols(connection),
-            settings().signal_timeframe,
-            clock.now(),
-            settings().training,
-        )
+        symbols, timeframe = traded_symbols(connection), settings().signal_timeframe
+        recorded = record_outcomes(connection, settings().exchange, symbols, timeframe, clock.now())
     context.log_event(dg.AssetMaterialization("predictions", metadata={"outcomes_recorded": recorded}))
 
 

@@ -37,30 +37,56 @@ def insert(cursor: psycopg.Cursor[Any], rows: Iterable[Prediction]) -> int:
     return inserted
 
 
+@dataclass(frozen=True)
+class OpenPredictions:
+    """Predictions that wait for their outcome, of versions with the same barriers.
+
+    Attributes
+    ----------
+    label_barrier_atr, label_horizon_minutes : number
+        What these versions have learnt to foretell, see `TrainingSpec`.
+    first : datetime
+        Open time of the oldest bar.
+    """
+
+    label_barrier_atr: float
+    label_horizon_minutes: int
+    model_ids: list[str]
+    first: datetime
+
+
 def without_outcome(
     connection: psycopg.Connection[Any], instrument_id: int, timeframe: str, as_of: datetime
-) -> list[datetime]:
-    """Open times of predicted bars whose outcome is not known yet, ascending."""
-    rows = connection.execute(
-        """
-        select distinct ts from predictions
-        where instrument_id = %s and timeframe = %s and outcome is null and available_at <= %s order by ts
-        """,
-        (instrument_id, timeframe, as_of),
-    )
-    return [ts for (ts,) in rows]
+) -> list[OpenPredictions]:
+    """Predictions whose outcome is not known yet."""
+    with connection.cursor(row_factory=class_row(OpenPredictions)) as cursor:
+        return cursor.execute(
+            """
+            select (m.spec ->> 'label_barrier_atr')::float8 as label_barrier_atr,
+                   (m.spec ->> 'label_horizon_minutes')::int as label_horizon_minutes,
+                   array_agg(distinct m.model_id) as model_ids, min(p.ts) as first
+            from predictions p join model_versions m using (model_id)
+            where p.instrument_id = %s and p.timeframe = %s and p.outcome is null and p.available_at <= %s
+            group by 1, 2 order by 1, 2
+            """,
+            (instrument_id, timeframe, as_of),
+        ).fetchall()
 
 
 def set_outcomes(
-    cursor: psycopg.Cursor[Any], instrument_id: int, timeframe: str, outcomes: Sequence[tuple[datetime, int, datetime]]
+    cursor: psycopg.Cursor[Any],
+    instrument_id: int,
+    timeframe: str,
+    model_ids: Sequence[str],
+    outcomes: Sequence[tuple[datetime, int, datetime]],
 ) -> None:
-    """Join predictions with what happened: (ts, outcome 0 or 1, when it was known)."""
+    """Join predictions of these versions with what happened: (ts, outcome 0 or 1, when it was known)."""
     cursor.executemany(
         """
         update predictions set outcome = %s, outcome_at = %s
-        where instrument_id = %s and timeframe = %s and ts = %s and outcome is null
+        where instrument_id = %s and timeframe = %s and ts = %s and model_id = any(%s) and outcome is null
         """,
-        [(outcome, at, instrument_id, timeframe, ts) for ts, outcome, at in outcomes],
+        [(outcome, at, instrument_id, timeframe, ts, list(model_ids)) for ts, outcome, at in outcomes],
     )
 
 
