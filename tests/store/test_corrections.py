@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from trading_pipelines.adapters.sources.simulated import SimulatedSource
-from trading_pipelines.application.corrections import reach, rebuild_stale, trace_corrections
+from trading_pipelines.application.corrections import rebuild_stale, trace_changes
 from trading_pipelines.application.features import build_features
 from trading_pipelines.application.ingestion import ingest
+from trading_pipelines.application.reach import of_candles
 from trading_pipelines.domain.features import registry
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.simulation.spec import SimulatedMarketSpec
+from trading_pipelines.settings import load_settings
 from trading_pipelines.store.connection import Connection
 from trading_pipelines.store.repositories import instruments, revisions
 
@@ -67,23 +69,23 @@ def test_former_versions_are_read_as_of_the_time_they_were_known(market: Connect
 def test_correction_names_the_rows_it_reaches_and_rebuilding_changes_some_of_them(market: Connection) -> None:
     ts = END - timedelta(hours=6)
     correct(market, "ETHUSDT", ts, 1.02)
-    named = trace_corrections(market, "simulated", M15)
+    named = trace_changes(market, "simulated", M15)
     spans = {span.symbol: span for span in revisions.to_rebuild(market, "simulated")}
     # A member of the basket reaches into every symbol's market breadth.
     assert set(spans) == set(SYMBOLS)
     span = spans["ETHUSDT"]
     assert (span.dataset, span.from_ts, span.rows) == ("features_15m", ts, 24)
     assert named == 48
-    changed = rebuild_stale(market, "simulated")
+    changed = rebuild_stale(market, "simulated", load_settings())
     assert 0 < changed["ETHUSDT"] <= 24
     assert changed["BTCUSDT"] == 0  # two symbols make no breadth
     assert revisions.to_rebuild(market, "simulated") == []
-    assert trace_corrections(market, "simulated", M15) == 0
+    assert trace_changes(market, "simulated", M15) == 0
 
 
 def test_correction_of_the_leader_reaches_every_symbol(market: Connection) -> None:
     correct(market, "BTCUSDT", END - timedelta(hours=2), 0.99)
-    trace_corrections(market, "simulated", M15)
+    trace_changes(market, "simulated", M15)
     assert {span.symbol for span in revisions.to_rebuild(market, "simulated")} == set(SYMBOLS)
 
 
@@ -94,8 +96,7 @@ def test_rows_outside_the_reach_of_a_correction_do_not_change(market: Connection
     build_features(market, "simulated", SYMBOLS, "15m", END - timedelta(days=1), END)
     after = stored_features(market)
     different = [key for key in before if not np.allclose(before[key], after[key], 1e-9, 1e-9, equal_nan=True)]
-    span = reach(M15, M15, ts, ts)
-    assert span is not None
+    span = of_candles(M15, ts, ts, M15)["features_15m"]
     assert different
     assert all(span[0] <= moment < span[1] and symbol == "ETHUSDT" for symbol, moment in different)
 
@@ -108,13 +109,13 @@ def test_unchanged_candle_leaves_no_version_behind(market: Connection) -> None:
 
 def test_candle_reaches_as_far_as_the_longest_look_back() -> None:
     ts = datetime(2025, 1, 1, 12, tzinfo=UTC)
-    own, hour = reach(M15, M15, ts, ts), reach(Timeframe.H1, M15, ts, ts)
-    assert own is not None
-    assert hour is not None
-    assert own[0] == ts
-    assert own[1] >= ts + registry.WARMUP_BARS["signal"] * M15.delta
-    assert hour[0] == ts + timedelta(minutes=45)
-    assert reach(Timeframe.M5, M15, ts, ts) is None
+    own = of_candles(M15, ts, ts, M15)
+    hour = of_candles(Timeframe.H1, ts, ts, M15)
+    assert own["features_15m"][0] == ts
+    assert own["features_15m"][1] >= ts + registry.WARMUP_BARS["signal"] * M15.delta
+    assert hour["features_15m"][0] == hour["technical_signals"][0] == ts + timedelta(minutes=45)
+    assert "features_1h" not in own
+    assert set(of_candles(Timeframe.M5, ts, ts, M15)) == {"features_5m"}
 
 
 def stored_features(connection: Connection) -> dict[tuple[str, datetime], list[float]]:

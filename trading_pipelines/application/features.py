@@ -23,6 +23,7 @@ from trading_pipelines.store.copy import UpsertCount
 from trading_pipelines.store.repositories import breadth as breadth_store
 from trading_pipelines.store.repositories import candles, funding, instruments, observations
 from trading_pipelines.store.repositories import features as feature_store
+from trading_pipelines.store.repositories.features import Build
 
 LEADER = "BTCUSDT"
 _TICK = timedelta(microseconds=1)
@@ -73,15 +74,17 @@ def build_features(
     if unknown:
         raise UserError(f"{', '.join(unknown)} not stored for {exchange}: run `trading ingest` first")
     breadth_changed = update_breadth(connection, exchange, Timeframe(timeframe), start, end)
-    rows, counts, digest = 0, UpsertCount(), hashlib.sha256(registry.definition_hash().encode())
+    rows, counts, digest = 0, UpsertCount(), hashlib.sha256()
     for symbol, inputs, matrix in _computed(history, symbols):
         wanted = matrix.between(to_naive(start), to_naive(end))
         instrument_id = history.stored[symbol].instrument_id
+        build = Build(history.start, history.end, inputs_hash(inputs))
         with connection.cursor() as cursor:
             counts += feature_store.upsert_features(cursor, instrument_id, set_id, timeframe, wanted)
+            feature_store.record_build(cursor, instrument_id, set_id, timeframe, build)
         connection.commit()
         rows += len(wanted.ts)
-        digest.update(symbol.encode() + inputs.digest())
+        digest.update(symbol.encode() + build.inputs_hash.encode())
     return FeatureReport(len(symbols), rows, counts, breadth_changed, digest.hexdigest(), time.monotonic() - began)
 
 
@@ -133,6 +136,11 @@ def load_inputs(
 ) -> FeatureInputs:
     """Load what the features of [start, end) are computed from, with `warm_ups` times the history they need."""
     return _History(connection, exchange, timeframe, start, end, warm_ups).inputs(symbol)
+
+
+def inputs_hash(inputs: FeatureInputs) -> str:
+    """Identity of a build: the same definition over the same inputs, history included, gives the same rows."""
+    return hashlib.sha256(registry.definition_hash().encode() + inputs.digest()).hexdigest()
 
 
 def to_naive(moment: datetime) -> np.datetime64:

@@ -6,15 +6,30 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import psycopg
 
-from trading_pipelines.application.features import current_feature_set, load_inputs
+from trading_pipelines.application.features import current_feature_set, inputs_hash, load_inputs
 from trading_pipelines.domain.features import registry
 from trading_pipelines.domain.features.compute import compute_features
+from trading_pipelines.domain.features.registry import Source
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.validation.leakage import Leak, compare
 from trading_pipelines.store.repositories import features as feature_store
-from trading_pipelines.store.repositories import instruments
+from trading_pipelines.store.repositories import instruments, revisions
+
+FloatRow = npt.NDArray[np.float64]
+REBUILD = "trading features rebuild"
+_HINDSIGHT = timedelta(days=1)
+_LIKELY = {
+    Source.OWN: "a bar after its own, or a figure of the whole sample",
+    **dict.fromkeys((Source.H1, Source.H4, Source.D1), "a longer bar joined by its open, before it had closed"),
+    Source.LEADER: "a bar of the leader that had not closed",
+    Source.FUNDING: "a rate joined before it was settled",
+    Source.BREADTH: "a breadth that was not known yet",
+    **dict.fromkeys((Source.COIN, Source.MARKET), "a value joined by the day it speaks of, or in a later version"),
+}
+"""What mistakes with a source usually are."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +83,59 @@ def check_features(
     return LeakReport(checked, leaks, unsteady)
 
 
+def explain_leaks(
+    connection: psycopg.Connection[Any], exchange: str, symbol: str, timeframe: str, leaks: Sequence[Leak]
+) -> list[str]:
+    """The probable cause of stored values of a symbol that are not what was known, in words, one for each.
+
+    Inputs that changed after a row was built are known by name. Otherwise the row is computed once more with the day
+    that came after it: where that gives the stored value, it was computed with what came after.
+    """
+    told: dict[np.datetime64, str | tuple[FloatRow, str]] = {}
+    causes: list[str] = []
+    for leak in leaks:
+        if leak.first not in told:
+            told[leak.first] = _examine(connection, exchange, symbol, Timeframe(timeframe), leak.first)
+        found = told[leak.first]
+        if isinstance(found, str):
+            causes.append(found)
+            continue
+        in_hindsight, otherwise = found
+        column = registry.NAMES.index(leak.column)
+        ahead = np.isclose(in_hindsight[column], leak.stored, rtol=1e-9, atol=1e-9, equal_nan=True)
+        likely = _LIKELY[registry.REGISTRY[column].source]
+        causes.append(f"computed with what came after the bar's close: {likely}" if ahead else otherwise)
+    return causes
+
+
+def _examine(
+    connection: psycopg.Connection[Any], exchange: str, symbol: str, bar: Timeframe, closed_at: np.datetime64
+) -> str | tuple[FloatRow, str]:
+    """What is known to have happened to the inputs of a row; else the row in hindsight, and what it is otherwise."""
+    ts = closed_at - np.timedelta64(bar.minutes, "m")
+    opened, instrument_id = _opened(ts), instruments.by_symbol(connection, exchange)[symbol].instrument_id
+    changed = revisions.why_stale(connection, f"features_{bar}", instrument_id, opened, opened + bar.delta)
+    if changed is not None:
+        return f"its inputs changed after it was built ({changed}): `{REBUILD}` computes it again"
+    inputs = load_inputs(connection, exchange, symbol, bar, opened, opened + _HINDSIGHT)
+    in_hindsight = compute_features(inputs).values[int(np.searchsorted(inputs.bars.ts, ts))]
+    build = feature_store.newest_build(connection, instrument_id, current_feature_set(connection), bar, opened)
+    if build is None:
+        return in_hindsight, "does not follow from its inputs: they, the code or the row have changed since"
+    again = inputs_hash(load_inputs(connection, exchange, symbol, bar, build.start, build.end))
+    if again == build.inputs_hash:
+        return in_hindsight, "does not follow from the inputs that it was built from: the row or the code was changed"
+    return in_hindsight, "its inputs are not those that it was built from, and nothing has noted the change"
+
+
 def _recompute(
     connection: psycopg.Connection[Any], exchange: str, symbol: str, timeframe: str, ts: np.datetime64, warm_ups: int
 ) -> Any:
-    opened = ts.astype("datetime64[us]").item().replace(tzinfo=UTC)
-    bar = Timeframe(timeframe)
+    opened, bar = _opened(ts), Timeframe(timeframe)
     inputs = load_inputs(connection, exchange, symbol, bar, opened, opened + timedelta(microseconds=1), warm_ups)
     known = inputs.known_at(ts + np.timedelta64(bar.minutes, "m"))
     return compute_features(known).values[-1]
+
+
+def _opened(ts: np.datetime64) -> datetime:
+    return ts.astype("datetime64[us]").astype(datetime).replace(tzinfo=UTC)

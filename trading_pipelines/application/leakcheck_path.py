@@ -10,7 +10,7 @@ put to strategies (`domain.validation.strategy_check`).
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
@@ -25,9 +25,10 @@ from trading_pipelines.application.candidates import Universe, load_candidates
 from trading_pipelines.application.comparison import Comparison
 from trading_pipelines.application.features import current_feature_set, to_aware, to_naive
 from trading_pipelines.application.flows import check_flows
-from trading_pipelines.application.leakcheck import check_features
+from trading_pipelines.application.leakcheck import REBUILD, check_features, explain_leaks
 from trading_pipelines.application.odds import check_ladders
 from trading_pipelines.application.prediction import load_classifier
+from trading_pipelines.application.reach import SCORES
 from trading_pipelines.application.scoring import check_scores
 from trading_pipelines.application.sentiment import differing_instants
 from trading_pipelines.application.strategy_inputs import from_microseconds, load_input
@@ -45,7 +46,7 @@ from trading_pipelines.domain.simulation.market import EXCHANGE as SIMULATED_EXC
 from trading_pipelines.domain.validation.strategy_check import check_strategy
 from trading_pipelines.errors import UserError
 from trading_pipelines.settings import Settings
-from trading_pipelines.store.repositories import candles, instruments, sessions
+from trading_pipelines.store.repositories import candles, instruments, revisions, sessions
 from trading_pipelines.store.repositories import features as feature_store
 from trading_pipelines.store.repositories import scores as score_store
 
@@ -63,6 +64,8 @@ class Finding:
         Earliest sampled instant at which it differs.
     cause : str
         What most probably brought it about.
+    superseded_by : str or None
+        What has changed in its inputs since it was said; a log keeps what was said, so this is no fault of it.
     """
 
     symbol: str
@@ -72,15 +75,23 @@ class Finding:
     stored: Any
     recomputed: Any
     cause: str
+    superseded_by: str | None = None
 
 
 @dataclass(frozen=True)
 class AssetCheck:
-    """What was looked at of one asset, and what was found."""
+    """What was looked at of one asset, and what was found.
+
+    Attributes
+    ----------
+    superseded : tuple of Finding
+        What no longer follows from its inputs because these were corrected, or arrived, after it was said.
+    """
 
     asset: str
     checked: int
     findings: tuple[Finding, ...]
+    superseded: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -139,7 +150,8 @@ def check_assets(
     found: list[AssetCheck] = []
     for name in assets or tuple(CHECKS):
         checked, findings = CHECKS[name](scope)
-        found.append(AssetCheck(name, checked, _earliest(findings)))
+        wrong, superseded = ([f for f in findings if (f.superseded_by is None) is now] for now in (True, False))
+        found.append(AssetCheck(name, checked, _earliest(wrong), _earliest(superseded)))
     return found
 
 
@@ -152,6 +164,14 @@ def _earliest(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     for finding in sorted(findings, key=lambda f: f.first):
         first.setdefault((finding.symbol, finding.column), finding)
     return tuple(first.values())
+
+
+def _kept(
+    scope: _Scope, finding: Finding, instrument_id: int, start: datetime, end: datetime, said_at: datetime
+) -> Finding:
+    """The finding about something said at `said_at` from [start, end), with what has changed of that since."""
+    changed = revisions.superseded_by(scope.connection, scope.timeframe, instrument_id, start, end, said_at)
+    return replace(finding, superseded_by=changed)
 
 
 def _candles(scope: _Scope) -> _Result:
@@ -206,10 +226,14 @@ def _features(scope: _Scope) -> _Result:
             to_aware(leak.first),
             leak.stored,
             leak.recomputed,
-            "computed with what came after the bar's close, or its inputs were corrected since",
+            cause,
         )
         for symbol, leaks in report.leaks.items()
-        for leak in leaks
+        for leak, cause in zip(
+            leaks,
+            explain_leaks(scope.connection, scope.exchange, symbol, str(scope.timeframe), leaks),
+            strict=True,
+        )
     ]
     findings += [
         Finding(
@@ -238,7 +262,8 @@ def _fold_labels(scope: _Scope) -> _Result:
     """Folds, judged again by labels from the candles of the training's time; and some of those labels alone."""
     rows = scope.rows(
         """
-        select t.instrument_id, f.fold, f.test_from, f.test_until, f.probabilities, f.metrics, t.as_of, t.spec
+        select t.instrument_id, f.fold, f.test_from, f.test_until, f.probabilities, f.metrics, f.created_at, t.as_of,
+               t.spec
         from model_folds f join trainings t using (training_key)
         where t.instrument_id = any(%(ids)s) and t.timeframe = %(frame)s and f.probabilities is not null
         order by md5(f.training_key || f.fold || %(seed)s) limit %(few)s
@@ -259,7 +284,11 @@ def _fold_labels(scope: _Scope) -> _Result:
         labels = training_steps.label_rows(scope.connection, instrument_id, scope.timeframe, matrix, row["as_of"], spec)
         known = np.flatnonzero(labels.value >= 0)
         checked += 1
-        findings += _judged_again(scope, row, labels.value[known], spec)
+        horizon = row["test_until"] + timedelta(minutes=spec.label_horizon_minutes)
+        findings += [
+            _kept(scope, finding, instrument_id, first, horizon, row["created_at"])
+            for finding in _judged_again(scope, row, labels.value[known], spec)
+        ]
         for i in draw.choice(known, min(4, len(known)), replace=False).tolist():
             checked += 1
             findings += _label_alone(scope, row, matrix.row(i), labels.take(i), spec)
@@ -270,7 +299,7 @@ def _judged_again(scope: _Scope, row: dict[str, Any], labels: Any, spec: Trainin
     """A fold's figures follow from its predictions and the labels."""
     symbol = scope.symbol_of[row["instrument_id"]]
     probabilities = np.frombuffer(row["probabilities"])
-    cause = "judged by other labels than those of the candles known at the training, or these have been corrected"
+    cause = "judged by other labels than those of the candles known at the training"
     fold = f"fold {row['fold']}"
     if len(probabilities) != len(labels):
         yield Finding(symbol, "samples", fold, row["test_from"], len(probabilities), len(labels), cause)
@@ -299,7 +328,7 @@ def _outcomes(scope: _Scope) -> _Result:
     """Outcomes of predictions: what the barriers said, at the moment from which it is said to be known."""
     rows = scope.rows(
         """
-        select p.instrument_id, p.ts, p.outcome, p.outcome_at, m.spec from predictions p
+        select p.instrument_id, p.ts, p.outcome, p.outcome_at, p.created_at, m.spec from predictions p
         join model_versions m using (model_id)
         where p.instrument_id = any(%(ids)s) and p.timeframe = %(frame)s and p.outcome is not null
         order by md5(p.instrument_id::text || p.ts || %(seed)s) limit %(n)s
@@ -317,17 +346,17 @@ def _outcomes(scope: _Scope) -> _Result:
         )
         value = int(again.value[0]) if len(again.value) else -1
         if value != row["outcome"] or to_aware(again.known_at[0]) != row["outcome_at"]:
-            findings.append(
-                Finding(
-                    scope.symbol_of[row["instrument_id"]],
-                    "outcome",
-                    row["ts"].isoformat(),
-                    row["outcome_at"],
-                    row["outcome"],
-                    value,
-                    "the label ends later than it says, or reads another stretch of the price than its own",
-                )
+            finding = Finding(
+                scope.symbol_of[row["instrument_id"]],
+                "outcome",
+                row["ts"].isoformat(),
+                row["outcome_at"],
+                row["outcome"],
+                value,
+                "the label ends later than it says, or reads another stretch of the price than its own",
             )
+            span = row["ts"], row["outcome_at"]
+            findings.append(_kept(scope, finding, row["instrument_id"], *span, row["created_at"]))
     return checked, findings
 
 
@@ -375,7 +404,8 @@ def _models(scope: _Scope) -> _Result:
     """Versions: trained again from what was known, with calibration and reference, they are the same bytes."""
     rows = scope.rows(
         """
-        select m.model_id, m.instrument_id, m.as_of, m.spec, m.training_key, m.artefact_sha256
+        select m.model_id, m.instrument_id, m.train_from, m.as_of, m.spec, m.training_key, m.artefact_sha256,
+               m.created_at
         from model_versions m
         where m.instrument_id = any(%(ids)s) and m.timeframe = %(frame)s and m.feature_set_id = %(set)s
         order by m.as_of desc limit %(few)s
@@ -391,25 +421,25 @@ def _models(scope: _Scope) -> _Result:
             continue
         checked += 1
         symbol = scope.symbol_of[row["instrument_id"]]
-        data = training_steps.load_training_data(
+        data = training_steps.recompute_training_data(
             scope.connection, scope.exchange, symbol, str(scope.timeframe), row["as_of"], spec
         )
         tuned = final_spec(scope.connection, row["training_key"], spec)
         again = training.fit_final(data, to_naive(row["as_of"]), tuned)
         sha256 = "" if again is None else hashlib.sha256(again.to_bytes()).hexdigest()
         if sha256 != row["artefact_sha256"]:
-            findings.append(
-                Finding(
-                    symbol,
-                    "artefact",
-                    row["model_id"],
-                    row["as_of"],
-                    row["artefact_sha256"][:12],
-                    sha256[:12],
-                    "scaled, selected, fitted or calibrated on rows that were not known at its as-of time, or these "
-                    "have been corrected, or the code has changed since",
-                )
+            finding = Finding(
+                symbol,
+                "artefact",
+                row["model_id"],
+                row["as_of"],
+                row["artefact_sha256"][:12],
+                sha256[:12],
+                "scaled, selected, fitted or calibrated on rows that were not known at its as-of time, or the code has "
+                "changed since",
             )
+            span = row["train_from"], row["as_of"]
+            findings.append(_kept(scope, finding, row["instrument_id"], *span, row["created_at"]))
     return checked, findings
 
 
@@ -417,7 +447,7 @@ def _predictions(scope: _Scope) -> _Result:
     """Predictions: by the version of their time, from the feature row of their bar."""
     rows = scope.rows(
         """
-        select p.instrument_id, p.ts, p.model_id, p.available_at, p.probability, m.as_of,
+        select p.instrument_id, p.ts, p.model_id, p.available_at, p.probability, p.created_at, m.as_of,
                version_in_production(p.instrument_id, p.timeframe, p.available_at) as valid
         from predictions p join model_versions m using (model_id)
         where p.instrument_id = any(%(ids)s) and p.timeframe = %(frame)s and m.feature_set_id = %(set)s
@@ -442,8 +472,10 @@ def _predictions(scope: _Scope) -> _Result:
         columns = [registry.NAMES.index(name) for name in classifier.features]
         again = float(classifier.probability(matrix.values[:, columns])[0]) if len(matrix.ts) else float("nan")
         if not _same(row["probability"], again):
-            cause = "predicted from another row, or with a calibration or features that changed since"
-            findings.append(Finding(symbol, "probability", opened, at, row["probability"], again, cause))
+            cause = "predicted from another row than that of its bar, or with another calibration"
+            finding = Finding(symbol, "probability", opened, at, row["probability"], again, cause)
+            span = row["ts"], row["ts"] + scope.timeframe.delta
+            findings.append(_kept(scope, finding, row["instrument_id"], *span, row["created_at"]))
     return len(rows), findings
 
 
@@ -454,7 +486,9 @@ def _decisions(scope: _Scope) -> _Result:
         universe = Universe.of(scope.connection, session)
         rows = scope.rows(
             """
-            select d.instrument_id, d.ts, d.strategy, d.decided_at, d.setup from decisions d
+            select d.instrument_id, d.ts, d.strategy, d.decided_at, d.setup,
+                   greatest(d.decided_at, s.created_at) as said_at
+            from decisions d join sessions s using (session_id)
             where d.session_id = %(session)s and d.instrument_id = any(%(ids)s) and d.timeframe = %(frame)s
               and d.setup is not null
             order by md5(d.instrument_id::text || d.ts || d.strategy || %(seed)s) limit %(n)s
@@ -493,8 +527,9 @@ def _decision(scope: _Scope, universe: Universe, row: dict[str, Any]) -> Iterato
     }
     for name, (stored, recomputed) in numbers.items():
         if not _same(stored, recomputed):
-            cause = "decided with what was not known at the bar's close, or its inputs were corrected since"
-            yield Finding(symbol, f"{row['strategy']}.{name}", opened, at, stored, recomputed, cause)
+            cause = "decided with what was not known at the bar's close"
+            finding = Finding(symbol, f"{row['strategy']}.{name}", opened, at, stored, recomputed, cause)
+            yield _kept(scope, finding, row["instrument_id"], row["ts"], closes, row["said_at"])
 
 
 def _scores(scope: _Scope) -> _Result:
@@ -510,14 +545,22 @@ def _scores(scope: _Scope) -> _Result:
             symbol,
             leak.column,
             "the earliest sampled row that differs",
-            leak.first.astype("datetime64[us]").astype(datetime).replace(tzinfo=UTC),
+            to_aware(leak.first),
             leak.stored,
             leak.recomputed,
-            "made with what became known later, or its inputs were corrected or loaded since",
+            _why_score(scope, scope.stored[symbol], leak.first),
         )
         for symbol, several in leaks.items()
         for leak in several
     ]
+
+
+def _why_score(scope: _Scope, instrument_id: int, closed_at: np.datetime64) -> str:
+    closes = to_aware(closed_at)
+    changed = revisions.why_stale(scope.connection, SCORES, instrument_id, closes - scope.timeframe.delta, closes)
+    if changed is None:
+        return "made with what became known later"
+    return f"its inputs changed after it was made ({changed}): `{REBUILD}` computes it again"
 
 
 def _sentiment(scope: _Scope) -> _Result:

@@ -13,7 +13,13 @@ import numpy as np
 import psycopg
 from pydantic import ValidationError
 
-from trading_pipelines.application.features import build_features, current_feature_set, to_aware, to_naive
+from trading_pipelines.application.features import (
+    build_features,
+    current_feature_set,
+    features_between,
+    to_aware,
+    to_naive,
+)
 from trading_pipelines.application.registry import promote_earned
 from trading_pipelines.application.training_tasks import (
     Helpers,
@@ -248,6 +254,23 @@ def load_training_data(
     return data
 
 
+def recompute_training_data(
+    connection: psycopg.Connection[Any],
+    exchange: str,
+    symbol: str,
+    timeframe: str,
+    as_of: datetime,
+    spec: TrainingSpec,
+) -> TrainingData:
+    """The same from the candles and other inputs, without storing anything: what a repeated training would read."""
+    instrument_id = instruments.by_symbol(connection, exchange)[symbol].instrument_id
+    frame, since = Timeframe(timeframe), _oldest(timeframe, as_of, spec)
+    matrix = features_between(connection, exchange, symbol, frame, since, as_of)
+    known = int(np.searchsorted(matrix.available_at, to_naive(as_of), side="right"))
+    matrix = FeatureMatrix(matrix.ts[:known], matrix.available_at[:known], matrix.values[:known])
+    return _labelled(connection, instrument_id, timeframe, matrix, as_of, spec)
+
+
 def _read_training_data(
     connection: psycopg.Connection[Any], instrument_id: int, timeframe: str, as_of: datetime, spec: TrainingSpec
 ) -> TrainingData:
@@ -261,6 +284,17 @@ def _read_training_data(
         as_of,
         as_of,
     )
+    return _labelled(connection, instrument_id, timeframe, matrix, as_of, spec)
+
+
+def _labelled(
+    connection: psycopg.Connection[Any],
+    instrument_id: int,
+    timeframe: str,
+    matrix: FeatureMatrix,
+    as_of: datetime,
+    spec: TrainingSpec,
+) -> TrainingData:
     labels = label_rows(connection, instrument_id, Timeframe(timeframe), matrix, as_of, spec)
     inputs = training.model_inputs(registry.NAMES, registry.PRICE_SCALED, spec)
     names = tuple(registry.NAMES[i] for i in inputs)

@@ -14,6 +14,7 @@ from trading_pipelines.cli import (
     collect,
     database,
     explain,
+    features,
     flows,
     history,
     kill,
@@ -61,6 +62,7 @@ app.command("odds", rich_help_panel=DATA)(flows.odds)
 app.add_typer(history.app, name="history", rich_help_panel=DATA)
 app.command("train", rich_help_panel=RESEARCH)(models.train)
 app.add_typer(registry.app, name="models", rich_help_panel=RESEARCH)
+app.add_typer(features.app, name="features", rich_help_panel=RESEARCH)
 app.add_typer(backtest.app, name="backtest", rich_help_panel=RESEARCH)
 app.command("replay", rich_help_panel=RESEARCH)(replay.replay)
 app.command("score", rich_help_panel=RESEARCH)(scores.score)

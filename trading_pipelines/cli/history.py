@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from trading_pipelines.cli.context import Json, prepare
+from trading_pipelines.cli.features import show_stale, trace_stale
 from trading_pipelines.cli.output import print_json, print_table
 
 app = typer.Typer(no_args_is_help=True, help="Recorded values of alternative data.")
@@ -22,7 +23,10 @@ def load(
     folder: Annotated[Path, typer.Argument(help="Holds sentiment_index/, onchain/, funding/, flow/, open_interest/.")],
     as_json: Json = False,
 ) -> None:
-    """Store recorded values with the time from which anyone could know them; loading again adds nothing."""
+    """Store recorded values with the time from which anyone could know them; loading again adds nothing.
+
+    Says which features and scores were computed without them, and how they are computed again.
+    """
     from trading_pipelines.application.history import load_history
     from trading_pipelines.services.database import ready_database
     from trading_pipelines.store.connection import connect
@@ -30,8 +34,9 @@ def load(
     settings = prepare()
     with ready_database(settings) as url, connect(url, application_name="history") as connection:
         loaded = load_history(connection, folder, datetime.now(UTC))
+        stale = trace_stale(connection, settings)
     if as_json:
-        print_json({"files": loaded})
+        print_json({"files": loaded, "stale": stale})
         return
     columns = ("file", "values", "new", "refused", "from", "to", "series")
     print_table(
@@ -39,3 +44,4 @@ def load(
         columns,
         [(f.file, f.found, f.new, f.refused, f.first, f.last, ", ".join(f.series)) for f in loaded],
     )
+    show_stale(stale)

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trading_pipelines.cli.context import Json, prepare
+from trading_pipelines.cli.features import REBUILD, STALE
 from trading_pipelines.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import pandas as pd
 
@@ -52,6 +53,7 @@ def _database(settings: "Settings") -> dict[str, Any]:
     from trading_pipelines.store.read_models.parity import newest_reports
     from trading_pipelines.store.read_models.positions import protection
     from trading_pipelines.store.read_models.sessions import list_sessions
+    from trading_pipelines.store.read_models.stale import changes_to_follow, stale_data
     from trading_pipelines.store.read_models.status import newest_candles, platform_status, source_status
     from trading_pipelines.store.read_models.watch import account_truth, last_drill
 
@@ -85,6 +87,8 @@ def _database(settings: "Settings") -> dict[str, Any]:
                 "candles": _freshness(newest_candles(connection)),
                 "sources": _sources(sources, state.now),
                 "problems": _problems(sources),
+                "stale": [vars(waiting) for waiting in stale_data(connection)],
+                "changes_to_follow": changes_to_follow(connection),
                 "sessions": [
                     {"name": s.name, "mode": s.mode, "status": s.status, "exchange": s.exchange, "clock": s.clock}
                     for s in sessions
@@ -169,6 +173,8 @@ def _show(found: dict[str, Any]) -> None:
         typer.echo(_protection_line(name, held))
     for report in found["parity"]:
         typer.echo(_parity_line(report))
+    for line in _stale_lines(found):
+        typer.echo(line)
     services = [
         (s["service"], "alive" if s["age_seconds"] < STALE_AFTER_S else "silent", s["age_seconds"])
         for s in found["services"]
@@ -185,6 +191,16 @@ def _show(found: dict[str, Any]) -> None:
     print_table(
         "Sessions", ("name", "mode", "status", "exchange", "clock"), [tuple(s.values()) for s in found["sessions"]]
     )
+
+
+def _stale_lines(found: dict[str, Any]) -> "Iterator[str]":
+    """What was computed before its inputs were corrected or arrived, and what rebuilds it."""
+    for s in found["stale"]:
+        days, symbols = f"{s['days']:,} days", f"{s['symbols']} symbols"
+        reason = "; ".join(s["causes"][:2]) + (" and others" if len(s["causes"]) > 2 else "")
+        yield f"stale      {s['dataset']} of {s['exchange']}, {days}, {symbols}: {reason}; `{REBUILD}`"
+    if found["changes_to_follow"]:
+        yield f"changed    {found['changes_to_follow']:,} inputs since they were read: `{STALE}` says what is stale"
 
 
 def _protection_line(session: str, held: dict[str, Any]) -> str:

@@ -71,7 +71,7 @@ def features_no_lookahead(
     context: dg.AssetCheckExecutionContext, clock: ClockResource, database: DatabaseResource
 ) -> dg.AssetCheckResult:
     """Recompute some rows of the run's days as of their time; every run draws others."""
-    from trading_pipelines.application.leakcheck import check_features
+    from trading_pipelines.application.leakcheck import check_features, explain_leaks
 
     now = clock.now()
     window = run_window(context, now)
@@ -86,13 +86,15 @@ def features_no_lookahead(
             window.start,
             window.end,
         )
-    leaks, unsteady = (
-        {
-            symbol: [f"{leak.column} at {leak.first}: {leak.stored} instead of {leak.recomputed}" for leak in leaks]
-            for symbol, leaks in found.items()
+        causes = {
+            symbol: explain_leaks(connection, settings().exchange, symbol, settings().signal_timeframe, leaks)
+            for symbol, leaks in report.leaks.items()
         }
-        for found in (report.leaks, report.unsteady)
-    )
+    leaks = {
+        symbol: [f"{leak}; {cause}" for leak, cause in zip(found, causes[symbol], strict=True)]
+        for symbol, found in report.leaks.items()
+    }
+    unsteady = {symbol: [str(leak) for leak in found] for symbol, found in report.unsteady.items()}
     return dg.AssetCheckResult(
         passed=not (leaks or unsteady),
         metadata={"rows": report.checked, "leaks": leaks, "changed_by_more_history": unsteady},

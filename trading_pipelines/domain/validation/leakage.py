@@ -38,6 +38,9 @@ class Leak:
     recomputed: float
     instants: int
 
+    def __str__(self) -> str:
+        return f"{self.column} at {self.first}: {self.stored} instead of {self.recomputed}"
+
 
 def compare(
     names: Sequence[str],

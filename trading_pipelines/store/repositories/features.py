@@ -1,6 +1,7 @@
 """Feature sets and the stored feature rows."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -47,6 +48,38 @@ def upsert_features(
     }
     key = ["instrument_id", "feature_set_id", "ts"]
     return upsert(cursor, f"features_{timeframe}", key, columns, _TYPES)
+
+
+@dataclass(frozen=True)
+class Build:
+    """Rows of [start, end) that were computed together, and the hash of their definition and inputs."""
+
+    start: datetime
+    end: datetime
+    inputs_hash: str
+
+
+def record_build(cursor: psycopg.Cursor[Any], instrument_id: int, set_id: int, timeframe: str, build: Build) -> None:
+    """Remember what a stretch of rows was computed from, in place of the last build that began where it does."""
+    cursor.execute(
+        "insert into feature_builds (instrument_id, timeframe, from_ts, until_ts, feature_set_id, inputs_hash) "
+        "values (%s, %s, %s, %s, %s, %s) on conflict (instrument_id, timeframe, from_ts) do update set "
+        "until_ts = excluded.until_ts, feature_set_id = excluded.feature_set_id, inputs_hash = excluded.inputs_hash, "
+        "built_at = excluded.built_at",
+        (instrument_id, timeframe, build.start, build.end, set_id, build.inputs_hash),
+    )
+
+
+def newest_build(
+    connection: psycopg.Connection[Any], instrument_id: int, set_id: int, timeframe: str, ts: datetime
+) -> Build | None:
+    """The build that the row of a bar is from, None where it was not remembered."""
+    row = connection.execute(
+        "select from_ts, until_ts, inputs_hash from feature_builds where instrument_id = %s and feature_set_id = %s "
+        "and timeframe = %s and from_ts <= %s and until_ts > %s order by built_at desc limit 1",
+        (instrument_id, set_id, timeframe, ts, ts),
+    ).fetchone()
+    return None if row is None else Build(*row)
 
 
 def read_features(

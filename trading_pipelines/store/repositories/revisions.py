@@ -1,15 +1,19 @@
-"""Former versions of candles, and the rows that were computed from them. Nothing here commits."""
+"""Former versions of candles, inputs that came late, and the rows that were computed without them.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+Nothing here commits.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 import pandas as pd
 import psycopg
 from psycopg import sql
-from psycopg.rows import class_row
+from psycopg.rows import class_row, dict_row
 
+from trading_pipelines.domain.alternative.series import SIMULATED
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.store.connection import read_frame
 from trading_pipelines.store.repositories.candles import table_name
@@ -29,8 +33,42 @@ class Correction:
 
 
 @dataclass(frozen=True)
+class LateCandles:
+    """Candles of one instrument that open in [first, until) and were stored after what should have read them."""
+
+    instrument_id: int
+    symbol: str
+    exchange: str
+    timeframe: str
+    first: datetime
+    until: datetime
+
+
+@dataclass(frozen=True)
+class LateRates:
+    """Funding rates of one instrument, settled from `first` to `last`, that came late or were corrected."""
+
+    instrument_id: int
+    symbol: str
+    exchange: str
+    first: datetime
+    last: datetime
+
+
+@dataclass(frozen=True)
+class LateObservations:
+    """Values of one series of a coin, known from `first` to `last`, that were stored later than they are dated."""
+
+    series: str
+    coin: str
+    simulated: bool
+    first: datetime
+    last: datetime
+
+
+@dataclass(frozen=True)
 class StaleSpan:
-    """Rows of a dataset with `from_ts` <= ts < `until_ts` whose inputs have been corrected."""
+    """Rows of a dataset with `from_ts` <= ts < `until_ts` whose inputs were corrected, or arrived, afterwards."""
 
     stale_id: int
     dataset: str
@@ -72,11 +110,14 @@ def as_known(
 
 
 def anything_to_follow(connection: psycopg.Connection[Any], exchange: str) -> bool:
-    """Whether a correction has not been traced, or something that it made stale not been rebuilt."""
+    """Whether a changed input has not been traced, or something that it made stale not been rebuilt."""
     found = connection.execute(
         """
         select exists (
             select from ohlcv_revisions join instruments using (instrument_id) where exchange = %(e)s and not traced
+        ) or exists (
+            select from late_inputs left join instruments using (instrument_id)
+            where not late_inputs.traced and (late_inputs.kind = 'observations' or exchange = %(e)s)
         ) or exists (
             select from stale_spans join instruments using (instrument_id)
             where exchange = %(e)s and verdict = 'to rebuild')
@@ -105,6 +146,77 @@ def untraced(connection: psycopg.Connection[Any], exchange: str) -> list[Correct
         ).fetchall()
 
 
+def untraced_late(
+    connection: psycopg.Connection[Any], exchange: str
+) -> tuple[list[LateCandles], list[LateRates], list[LateObservations]]:
+    """Late inputs whose consequences nobody has looked for yet; from now on they count as traced.
+
+    Observations concern every exchange of their world, simulated or real, and are taken whichever exchange asks.
+    Those of one series and coin, and the rates of one instrument, come as one span.
+    """
+    with connection.cursor(row_factory=dict_row) as cursor:
+        taken = cursor.execute(
+            """
+            update late_inputs late set traced = true
+            from late_inputs l left join instruments i using (instrument_id)
+            where late.late_id = l.late_id and not late.traced and (l.kind = 'observations' or i.exchange = %s)
+            returning late.*, i.symbol, i.exchange
+            """,
+            (exchange,),
+        ).fetchall()
+
+    def owners(kind: str, *names: str) -> list[_Late]:
+        return [({n: r[n] for n in names}, r["first_at"], r["last_at"]) for r in taken if r["kind"] == kind]
+
+    candles = owners("candles", "instrument_id", "symbol", "exchange", "timeframe")
+    rates = owners("funding", "instrument_id", "symbol", "exchange")
+    told = owners("observations", "series", "coin", "simulated")
+    return (
+        _touching(LateCandles(**owner, first=first, until=until) for owner, first, until in candles),
+        [LateRates(**owner, first=first, last=last) for owner, first, last in _hulls(rates)],
+        [LateObservations(**owner, first=first, last=last) for owner, first, last in _hulls(told)],
+    )
+
+
+_Late = tuple[dict[str, Any], datetime, datetime]
+"""Whose it is, and the span."""
+
+
+def _touching(late: Iterable[LateCandles]) -> list[LateCandles]:
+    """Spans that begin where another one ends as one: candles come page by page."""
+    found: list[LateCandles] = []
+    for each in sorted(late, key=lambda c: (c.instrument_id, c.timeframe, c.first)):
+        last = found[-1] if found else each
+        if found and _owner(last) == _owner(each) and each.first <= last.until:
+            found[-1] = replace(last, until=max(last.until, each.until))
+        else:
+            found.append(each)
+    return found
+
+
+def _owner(late: LateCandles) -> tuple[int, str]:
+    return late.instrument_id, late.timeframe
+
+
+def _hulls(spans: Iterable[_Late]) -> list[_Late]:
+    """From the first to the last moment of each owner, in the order of the owners."""
+    found: dict[tuple[Any, ...], _Late] = {}
+    for owner, first, last in spans:
+        key = (*owner.values(),)
+        _, known_first, known_last = found.get(key, (owner, first, last))
+        found[key] = owner, min(first, known_first), max(last, known_last)
+    return [found[key] for key in sorted(found)]
+
+
+def bases(connection: psycopg.Connection[Any], *, simulated: bool) -> dict[int, str]:
+    """Base currencies of the followed instruments of the simulated market, or of all real ones, by id."""
+    rows = connection.execute(
+        "select instrument_id, base from instruments where followed and (exchange = %s) = %s order by instrument_id",
+        (SIMULATED, simulated),
+    ).fetchall()
+    return dict(rows)
+
+
 def note_stale(
     connection: psycopg.Connection[Any],
     dataset: str,
@@ -113,10 +225,11 @@ def note_stale(
     cause: str,
     verdict: str,
 ) -> int:
-    """Name the rows of a table with ts in `span`, per instrument; how many there are."""
+    """Name the rows of a table with ts in `span`, per instrument, from the first to the last; how many there are."""
     query = sql.SQL("""
         insert into stale_spans (dataset, instrument_id, from_ts, until_ts, rows, cause, verdict)
-        select %(dataset)s, t.instrument_id, %(start)s, %(end)s, count(*), %(cause)s, %(verdict)s
+        select %(dataset)s, t.instrument_id, min(t.ts), max(t.ts) + interval '1 microsecond', count(*), %(cause)s,
+               %(verdict)s
         from {table} t
         where t.instrument_id = any(%(ids)s) and t.ts >= %(start)s and t.ts < %(end)s
         group by t.instrument_id
@@ -134,6 +247,38 @@ def note_stale(
         },
     ).fetchall()
     return sum(rows for (rows,) in found)
+
+
+def why_stale(
+    connection: psycopg.Connection[Any], dataset: str, instrument_id: int, start: datetime, end: datetime
+) -> str | None:
+    """What happened to the inputs of the rows of [start, end), where they wait for being rebuilt."""
+    row = connection.execute(
+        "select cause from stale_spans where instrument_id = %s and dataset = %s and verdict = 'to rebuild' "
+        "and from_ts < %s and until_ts > %s order by stale_id desc limit 1",
+        (instrument_id, dataset, end, start),
+    ).fetchone()
+    return None if row is None else row[0]
+
+
+def superseded_by(
+    connection: psycopg.Connection[Any],
+    timeframe: Timeframe,
+    instrument_id: int,
+    start: datetime,
+    end: datetime,
+    said_at: datetime,
+) -> str | None:
+    """What has changed, after something was said at `said_at`, in the features, charts or scores of [start, end).
+
+    What was said is kept as it was, and no longer follows from what is stored; None where it has to.
+    """
+    row = connection.execute(
+        "select cause from stale_spans where instrument_id = %s and dataset = any(%s) and from_ts < %s "
+        "and until_ts > %s and coalesce(rebuilt_at, 'infinity') > %s order by stale_id limit 1",
+        (instrument_id, [f"features_{timeframe}", "technical_signals", "composite_scores"], end, start, said_at),
+    ).fetchone()
+    return None if row is None else row[0]
 
 
 def to_rebuild(connection: psycopg.Connection[Any], exchange: str) -> list[StaleSpan]:
