@@ -1,7 +1,7 @@
 """Recorded files of alternative data: what they hold, when it was known, and what is refused."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +9,13 @@ import pandas as pd
 import pytest
 
 from trading_pipelines.adapters.alternative.archive import FILES, read_history
+from trading_pipelines.adapters.alternative.archive_texts import TEXTS
 from trading_pipelines.application.history import load_history
+from trading_pipelines.application.sentiment import open_readers, update_sentiment
 from trading_pipelines.domain.alternative.series import Observation
+from trading_pipelines.domain.alternative.texts import TextItem
 from trading_pipelines.errors import UserError
+from trading_pipelines.settings import SentimentSettings
 from trading_pipelines.store.connection import Connection
 
 DAY = datetime(2024, 3, 4, tzinfo=UTC)
@@ -26,7 +30,11 @@ def _write(folder: Path, name: str, rows: Mapping[str, object]) -> None:
 
 
 def _items(folder: Path) -> list[Observation]:
-    return [item for _, delivery in read_history(folder) for item in delivery.items]
+    return [item for _, delivery in read_history(folder) for item in delivery.items if isinstance(item, Observation)]
+
+
+def _texts(folder: Path) -> list[TextItem]:
+    return [item for _, delivery in read_history(folder) for item in delivery.items if isinstance(item, TextItem)]
 
 
 def test_an_index_is_known_an_hour_after_the_day_it_is_stamped_with_has_begun(tmp_path: Path) -> None:
@@ -100,10 +108,67 @@ def test_a_folder_with_nothing_to_load_says_what_it_looks_for(tmp_path: Path) ->
         _items(tmp_path)
 
 
+def test_a_text_is_known_since_its_stamp_and_one_of_a_day_since_its_end(tmp_path: Path) -> None:
+    stamp = DAY + timedelta(hours=7)
+    _write(
+        tmp_path, "text/crypto_news_model_sentiment.parquet", {"ts": [stamp], "headline": ["Up"], "description": ["a"]}
+    )
+    _write(tmp_path, "text/bitcoin_news_yahoo.parquet", {"ts": [DAY], "short": ["Down"], "description": [None]})
+    exact, daily = _texts(tmp_path)
+    assert (exact.title, exact.body, exact.published_at, exact.available_at) == ("Up", "a", stamp, stamp)
+    assert (daily.title, daily.body, daily.available_at) == ("Down", "", DAY + timedelta(days=1))
+
+
+def test_a_long_text_without_a_title_begins_with_one(tmp_path: Path) -> None:
+    words = "Bitcoin rises again and " * 40
+    _write(tmp_path, "text/bitcoin_tweets.parquet", {"ts": [DAY, DAY], "text": [words, "Bitcoin"]})
+    long, short = _texts(tmp_path)
+    assert len(long.title) <= 200
+    assert long.body.startswith(long.title)
+    assert (short.title, short.body) == ("Bitcoin", "")
+
+
+def test_recorded_texts_are_stored_once_and_become_a_sentiment_of_their_time(
+    tmp_path: Path, connection: Connection
+) -> None:
+    rows = {
+        "ts": [DAY, DAY + timedelta(hours=1), pd.NaT, DAY],
+        "headline": ["Bitcoin soars to a record high", "<b></b>", "Ether", "Bitcoin soars to a record high"],
+        "description": ["", "x", "y", ""],
+    }
+    _write(tmp_path, "text/crypto_news_model_sentiment.parquet", rows)
+    (loaded,) = load_history(connection, tmp_path, NOW)
+    assert (loaded.found, loaded.new, loaded.refused, loaded.series) == (2, 1, 2, {"news": 2})
+    assert load_history(connection, tmp_path, NOW)[0].new == 0
+    reasons = {reason for (reason,) in connection.execute("select reason from quarantined_items")}
+    assert reasons == {"has no title", "no readable time"}
+    chosen = SentimentSettings()
+    update_sentiment(
+        connection,
+        open_readers(chosen),
+        NOW,
+        simulated=False,
+        start=DAY,
+        end=DAY + timedelta(days=2),
+        spec=chosen.aggregation,
+        alerts=chosen.alerts,
+    )
+    stored = connection.execute(
+        "select min(available_at), max(available_at), min(value) > 0 from observations where series = 'sentiment' "
+        "and coin = 'BTC'"
+    ).fetchone()
+    assert stored == (DAY + timedelta(minutes=30), DAY + timedelta(days=2), True)
+    assert connection.execute("select count(*) from events").fetchone() == (0,)
+
+
 @pytest.mark.real_data
 def test_recorded_history_loads_whole_and_nothing_is_known_before_it_happened(real_data_dir: Path) -> None:
     found = {file.file: delivery for file, delivery in read_history(real_data_dir)}
-    assert set(found) == {file.file for file in FILES}
-    assert all(item.available_at >= item.ts for delivery in found.values() for item in delivery.items)
+    assert set(found) == {file.file for file in (*FILES, *TEXTS)}
+    assert all(item.available_at >= item.ts for file in FILES for item in found[file.file].items)
     assert {file: len(delivery.refused) for file, delivery in found.items() if delivery.refused} == {}
+    assert sum(len(found[file.file].items) for file in TEXTS) == 5021
+    assert all(
+        item.available_at.time() == time.min for file in TEXTS if file.precision for item in found[file.file].items
+    )
     assert len(found[FEAR].items) == 2795

@@ -20,7 +20,7 @@ def _history() -> None:
 
 @app.command("load")
 def load(
-    folder: Annotated[Path, typer.Argument(help="Holds sentiment_index/, onchain/, funding/, flow/, open_interest/.")],
+    folder: Annotated[Path, typer.Argument(help="With sentiment_index/, onchain/, funding/, flow/, text/ or others.")],
     as_json: Json = False,
 ) -> None:
     """Store recorded values with the time from which anyone could know them; loading again adds nothing.
@@ -33,7 +33,7 @@ def load(
 
     settings = prepare()
     with ready_database(settings) as url, connect(url, application_name="history") as connection:
-        loaded = load_history(connection, folder, datetime.now(UTC))
+        loaded = load_history(connection, folder, datetime.now(UTC), settings.alternative.texts)
         stale = trace_stale(connection, settings)
     if as_json:
         print_json({"files": loaded, "stale": stale})

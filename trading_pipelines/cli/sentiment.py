@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from trading_pipelines.cli.context import Json, prepare
+from trading_pipelines.cli.context import Json, moment, prepare, span
 from trading_pipelines.cli.output import print_json, print_table
 from trading_pipelines.errors import UserError
 
@@ -84,8 +84,15 @@ def score(text: Annotated[str, typer.Argument(help="Any text.")], as_json: Json 
 
 
 @app.command("update")
-def update(as_json: Json = False) -> None:
-    """Read and score the texts that are new, and bring the sentiment up to date; can be repeated at will."""
+def update(
+    start: Annotated[str | None, typer.Option("--from", help="Compute this time anew, UTC.")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="End of it. [default: now]")] = None,
+    as_json: Json = False,
+) -> None:
+    """Read and score the texts that are new, and bring the sentiment up to date; can be repeated at will.
+
+    After recorded texts were loaded, name the time that they are of.
+    """
     from dataclasses import asdict
     from datetime import UTC, datetime
 
@@ -95,14 +102,22 @@ def update(as_json: Json = False) -> None:
     from trading_pipelines.store.connection import connect
 
     settings = prepare()
+    now = datetime.now(UTC)
+    since, until = moment(start, "--from") if start else None, moment(end, "--to") if end else None
+    if until is not None and since is None:
+        raise UserError("--to: needs --from")
+    if since is not None:
+        span(since, until or now)
     readers = open_readers(settings.sentiment)
     with ready_database(settings) as url, connect(url, application_name="sentiment") as connection:
         report = update_sentiment(
             connection,
             readers,
-            datetime.now(UTC),
+            now,
             simulated=settings.exchange == "simulated",
             coins=[split_symbol(symbol)[0] for symbol in settings.symbols],
+            start=since,
+            end=until,
             spec=settings.sentiment.aggregation,
             alerts=settings.sentiment.alerts,
         )

@@ -2,7 +2,8 @@
 
 Nobody noted when these values arrived, so `Series.known_at` says it: a day's figure after its day has ended, plus the
 time it takes to be published. Some files are stamped otherwise than what they hold, which their readers put right.
-Belongs here: files, columns and stamps. Does not belong here: storing (`application.history`).
+Belongs here: files, columns and stamps of numbers. Does not belong here: those of texts
+(`adapters.alternative.archive_texts`) and storing (`application.history`).
 """
 
 from collections.abc import Callable, Iterator
@@ -13,13 +14,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from trading_pipelines.adapters.alternative.archive_texts import TEXTS, RecordedTexts, deliver_texts
 from trading_pipelines.adapters.alternative.base import Delivery, Refused
 from trading_pipelines.domain.alternative.series import MARKET, SERIES, Observation
+from trading_pipelines.domain.alternative.texts import TextItem, TextLimits
 from trading_pipelines.errors import UserError
 
 _DAY = timedelta(days=1)
 _MOST_REFUSED = 1000
 _MILLION = 1e6
+_LIMITS = TextLimits()
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,9 @@ class Recorded:
     read: Callable[[pd.DataFrame], tuple[Column, ...]]
 
 
-def read_history(folder: Path) -> Iterator[tuple[Recorded, Delivery[Observation]]]:
+def read_history(
+    folder: Path, limits: TextLimits = _LIMITS
+) -> Iterator[tuple[Recorded | RecordedTexts, Delivery[Observation] | Delivery[TextItem]]]:
     """Read every known file below a folder, one after the other; what is not there is left out.
 
     Raises
@@ -50,11 +56,13 @@ def read_history(folder: Path) -> Iterator[tuple[Recorded, Delivery[Observation]
     UserError
         There is no such folder, it holds none of the files, or a file is no parquet file with the expected columns.
     """
-    found = [file for file in FILES if (folder / file.file).is_file()]
+    known = (*FILES, *TEXTS)
+    found = [file for file in known if (folder / file.file).is_file()]
     if not found:
-        raise UserError(f"{folder} holds none of the recorded files: {', '.join(file.file for file in FILES)}")
+        raise UserError(f"{folder} holds none of the recorded files: {', '.join(file.file for file in known)}")
     for file in found:
-        yield file, _deliver(file, _open(folder / file.file, file.columns))
+        frame = _open(folder / file.file, file.columns)
+        yield file, deliver_texts(file, frame, limits) if isinstance(file, RecordedTexts) else _deliver(file, frame)
 
 
 def _open(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
