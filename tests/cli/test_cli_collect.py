@@ -1,6 +1,7 @@
 """`trading collect` and `trading sources` on the simulated market."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from command_line import Run
@@ -39,3 +40,15 @@ def test_wrong_name_and_wrong_time_say_what_would_be_right(run: Run) -> None:
     assert unknown.code == 2
     assert "no source or dataset twitter; there are" in unknown.err
     assert "has not come yet" in run("collect", "--since", day(-3)).err
+
+
+@pytest.mark.parametrize("command", ["collect", "sources"])
+def test_archive_has_no_sources_and_says_what_brings_history(
+    run: Run, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRADING_SOURCE", "archive")
+    monkeypatch.setenv("TRADING_EXCHANGE", "binanceusdm")
+    monkeypatch.setenv("TRADING_ARCHIVE_DIR", str(tmp_path))
+    answer = run(command)
+    assert answer.code == 2
+    assert "trading history load" in answer.err

@@ -31,6 +31,7 @@ def collect(
     from trading_pipelines.store.connection import connect
 
     settings = prepare()
+    _refuse_archive(settings)
     chosen = _chosen(settings, names or [])
     start, now = moment(since, "--since") if since else None, datetime.now(UTC)
     if start is not None and start >= now:
@@ -58,6 +59,7 @@ def sources(as_json: Json = False) -> None:
     from trading_pipelines.store.read_models.sources import outside_sources
 
     settings = prepare()
+    _refuse_archive(settings)
     with ready_database(settings) as url, connect(url, application_name="sources") as connection:
         rows: list[dict[Any, Any]] = outside_sources(connection).to_dict("records")
     known = {row["source"]: row for row in rows}
@@ -71,6 +73,16 @@ def sources(as_json: Json = False) -> None:
     else:
         columns = ("dataset", "source", "state", "last answer", "newest item", "items", "refused", "")
         print_table("Sources", columns, [(*row.values(),) for row in found])
+
+
+def _refuse_archive(settings: "Settings") -> None:
+    """An archive ends in the past: what sources say now was not known then."""
+    from trading_pipelines.settings import SourceName
+
+    if settings.source is SourceName.ARCHIVE:
+        raise UserError(
+            "an archive has no sources besides its files: run `trading history load FOLDER` for recorded history"
+        )
 
 
 def _state(row: dict[Any, Any] | None) -> dict[str, Any]:
