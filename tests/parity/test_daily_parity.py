@@ -95,6 +95,46 @@ def test_prediction_that_was_changed_afterwards_is_a_divergence(lived: Connectio
     assert row.first_divergence["ts"] == ts.isoformat()
 
 
+def trade_by_hand(connection: Connection, ts: datetime, instrument_id: int, at: datetime) -> None:
+    """What a person's trade leaves behind, made like the signal of that bar."""
+    connection.execute(
+        "insert into decisions (session_id, instrument_id, timeframe, ts, strategy, decided_at, outcome, "
+        "reason, gates) "
+        "select session_id, instrument_id, timeframe, %(at)s, 'manual', %(at)s, 'SIGNAL', 'by hand', '[]' "
+        "from decisions where ts = %(ts)s and instrument_id = %(instrument)s",
+        {"at": at, "ts": ts, "instrument": instrument_id},
+    )
+    connection.execute(
+        "insert into signals select (jsonb_populate_record(s, jsonb_build_object('strategy', 'manual', "
+        "'status', 'ACTIVE', 'signal_id', gen_random_uuid(), 'ts', %(at)s::timestamptz, "
+        "'created_at', %(at)s::timestamptz))).* "
+        "from signals s where ts = %(ts)s and instrument_id = %(instrument)s",
+        {"at": at, "ts": ts, "instrument": instrument_id},
+    )
+
+
+def test_trade_by_hand_is_no_divergence(lived: Connection) -> None:
+    before = compared(lived)
+    ts, instrument_id, _ = first_signal(lived)
+    trade_by_hand(lived, ts, instrument_id, START + SPAN - timedelta(seconds=1))
+    row = compared(lived)
+    assert (row.decisions, row.equal, row.diverged, row.late) == (before.decisions, before.equal, 0, 0)
+    assert row.fingerprint == row.replay_fingerprint
+
+
+def test_cooldown_after_a_trade_by_hand_is_known_to_the_report(lived: Connection) -> None:
+    ts, instrument_id, _ = first_signal(lived)
+    trade_by_hand(lived, ts, instrument_id, ts + SIGNAL.delta - timedelta(minutes=5))
+    assert compared(lived).diverged == 1
+    lived.execute(
+        "update decisions set outcome = 'REJECTED', reason = 'cooldown_minutes' where ts = %s and instrument_id = %s",
+        (ts, instrument_id),
+    )
+    lived.execute("delete from signals where ts = %s and instrument_id = %s", (ts, instrument_id))
+    row = compared(lived)
+    assert (row.diverged, row.late) == (0, 0)
+
+
 def test_bar_that_nobody_decided_is_missed_and_no_divergence(lived: Connection) -> None:
     lived.execute("delete from decisions where outcome = 'REJECTED' and ts >= %s", (START + timedelta(hours=4),))
     row = compared(lived)

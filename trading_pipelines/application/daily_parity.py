@@ -5,7 +5,7 @@ against modelled ones. Does not belong here: the comparison of whole drivers (`a
 (`defs.portfolio`).
 """
 
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
@@ -18,6 +18,7 @@ import psycopg
 
 from trading_pipelines.application.candidates import StrategyCandidates, Universe, load_candidates
 from trading_pipelines.application.features import current_feature_set
+from trading_pipelines.application.manual import STRATEGY as BY_HAND
 from trading_pipelines.application.market_events import market_events
 from trading_pipelines.application.strategy_inputs import from_microseconds, to_microseconds
 from trading_pipelines.domain.engine.params import ExecutionParams
@@ -72,16 +73,19 @@ def compare_day(
 ) -> ParityRow:
     """Compare the bars of a session that open in [start, end), store the report, and commit.
 
+    What a person did by hand is nobody's decision to repeat: it is left out, but for the cooldown that it began.
+
     Decisions that differ although rows, rules and moment were the same leave an alert in the event log.
     """
-    live = store.live_decisions(connection, session.session_id, start, end)
+    found = store.live_decisions(connection, session.session_id, start, end)
+    live = [decision for decision in found if decision.strategy != BY_HAND]
     history = _History.of(connection, session, start, end)
     replayed = history.decide_in_time()
     differences = list(_differences(history, live, replayed))
     counts = Counter(kind for kind, *_ in differences)
     own, other = (_records(session, rows) for rows in ((_record(d) for d in live), replayed.values()))
     first = next((d for d in differences if d[0] is Kind.DIVERGED), None)
-    fills = _compare_fills(connection, session, start, end)
+    fills = _compare_fills(connection, history, start, end)
     row = ParityRow(
         session_id=session.session_id,
         day=start.date(),
@@ -171,8 +175,12 @@ class _History:
             return found
         first_close = ordered[0][0][0] + delta
         last = {s.instrument_id: to_microseconds(s.created_at) for s in self.signals if s.created_at < first_close}
+        by_hand = deque(s for s in self.signals if s.strategy == BY_HAND and s.created_at >= first_close)
         for key, row in ordered:
             closed_at = int(row.part.proposals.closed_at[row.i])
+            while by_hand and to_microseconds(by_hand[0].created_at) <= closed_at:
+                signal = by_hand.popleft()
+                last[signal.instrument_id] = to_microseconds(signal.created_at)
             verdict = _judge(row, closed_at, closed_at, last.get(key[1], UNKNOWN_TIME))
             found[key] = _verdict_record(row, key, verdict)
             if verdict.refusal(0) is None:
@@ -195,6 +203,10 @@ class _History:
         as_of = to_microseconds(live.decided_at)
         newest = as_of if live.data_lag_minutes is None else as_of - round(live.data_lag_minutes * 60_000_000)
         return _verdict_record(row, key, _judge(row, as_of, newest, max(given, default=UNKNOWN_TIME)))
+
+    def under(self, moment: datetime) -> TradingSession:
+        """The session with the rules that were in force then."""
+        return self.versions[self._version(moment)][1]
 
     def _version(self, moment: datetime) -> int:
         return max((i for i, (since, _) in enumerate(self.versions) if since <= moment), default=0)
@@ -329,18 +341,19 @@ class _FillComparison:
 
 
 def _compare_fills(
-    connection: psycopg.Connection[Any], session: TradingSession, start: datetime, end: datetime
+    connection: psycopg.Connection[Any], history: _History, start: datetime, end: datetime
 ) -> _FillComparison:
     """Let the model live through the same market with the same trades, position by position."""
+    session = history.session
     real = defaultdict[Any, list[PositionFill]](list)
     for fill in store.position_fills(connection, session.session_id, start, end):
         real[fill.position_id].append(fill)
     traded = store.traded_positions(connection, session.session_id, start, end)
     bps, differences, matched = list[float](), list[dict[str, Any]](), 0
     for position in traded:
-        if position.has_additions:
-            continue  # the model knows one entry per position
-        modelled = [f for f in _model(connection, session, position, end) if f.ts >= start]
+        if position.has_additions or position.strategy == BY_HAND:
+            continue  # the model knows one entry per position, at the open after a close
+        modelled = [f for f in _model(connection, history, position, end) if f.ts >= start]
         mine, theirs = _by_kind(real[position.position_id]), _by_kind(modelled)
         sides = {fill.kind: fill.side for fill in real[position.position_id]}
         for kind in sorted(mine.keys() | theirs.keys()):
@@ -370,10 +383,11 @@ def _compare_fills(
 
 
 def _model(
-    connection: psycopg.Connection[Any], session: TradingSession, position: TradedPosition, end: datetime
+    connection: psycopg.Connection[Any], history: _History, position: TradedPosition, end: datetime
 ) -> list[ModelledFill]:
     frame = Timeframe(position.timeframe)
     entered = position.ts + frame.delta
+    session = history.under(entered)
     moves = market_events(connection, [position.instrument_id], frame, entered, end)
     bars = [PriceBar(m.ts_open, m.ts_close, m.open, m.high, m.low, m.close) for m in moves]
     stored = instruments.by_symbol(connection, session.exchange)[position.symbol]

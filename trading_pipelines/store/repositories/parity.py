@@ -154,6 +154,7 @@ class TradedPosition:
     position_id: UUID
     instrument_id: int
     symbol: str
+    strategy: str
     side: str
     quantity: float
     leverage: float
@@ -174,9 +175,9 @@ def traded_positions(
     with connection.cursor(row_factory=class_row(TradedPosition)) as cursor:
         return cursor.execute(
             """
-            select p.position_id, p.instrument_id, i.symbol, p.side, p.quantity_initial::float8 as quantity,
-                   p.leverage::float8 as leverage, s.timeframe, s.ts, s.stop_price, s.tp1_price, s.tp2_price,
-                   s.tp3_price,
+            select p.position_id, p.instrument_id, i.symbol, s.strategy, p.side,
+                   p.quantity_initial::float8 as quantity, p.leverage::float8 as leverage, s.timeframe, s.ts,
+                   s.stop_price, s.tp1_price, s.tp2_price, s.tp3_price,
                    (select min(o.created_at) from orders o where o.position_id = p.position_id and o.leg = 'EXIT'
                       and o.status not in ('REJECTED', 'CANCELLED')) as exit_sent_at,
                    exists (select from orders o where o.position_id = p.position_id and o.leg = 'ADD') as has_additions
