@@ -165,13 +165,15 @@ def _detail(found: BacktestSummary, listed: pd.DataFrame) -> None:
 
 
 def _asked(found: BacktestSummary) -> None:
-    refused = ", ".join(f"{formats.words(rule)} {count}" for rule, count in found.refusals.items()) or "none"
+    refused = ", ".join(f"{formats.words(rule)} {count}" for rule, count in found.rule_refusals.items()) or "none"
+    gates = ", ".join(f"{formats.gate(gate)} {count}" for gate, count in found.gate_refusals.items()) or "none"
     execution = found.config["execution"]
     lines = (
         f"{', '.join(found.symbols)} on {found.exchange}, {found.direction.lower()} sides",
         f"Fills on {found.finer or found.timeframe} bars, {formats.number(found.bars, 0)} of them",
         f"Taker fee {formats.percent(execution['taker_fee_rate'], 3, sign=False)}, slippage "
         f"{formats.percent(execution['slippage_rate'], 3, sign=False)} per fill, leverage {execution['leverage']:g}",
+        f"Refused by the gates: {gates}",
         f"{formats.number(found.candidates, 0)} candidates; refused: {refused}",
         f"Backtest {found.backtest_id}",
         f"Code {found.code_version}, input {found.input_hash[:16]}",

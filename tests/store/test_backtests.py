@@ -291,6 +291,37 @@ def test_search_stores_what_was_tried_and_what_came_of_it(market: Connection) ->
     assert len(stored_backtests.trades(market, finished.backtest_id)) == len(finished.stitched.trades)
 
 
+EVERY_BAR = """
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from trading_pipelines.domain.strategies.base import Signals, Strategy, StrategyInput
+
+
+@dataclass(frozen=True)
+class EveryBar(Strategy):
+    name: ClassVar[str] = "every_bar"
+
+    def signals(self, data: StrategyInput) -> Signals:
+        ones = np.ones(len(data.bars))
+        return Signals(ones.astype(np.int8), 0.7 * ones, (0 * ones).astype(np.uint8), ones)
+"""
+
+
+def test_what_the_gates_refuse_is_counted_and_kept(market: Connection, tmp_path: Path) -> None:
+    """A strategy that finds no trade says why."""
+    (tmp_path / "every_bar.py").write_text(EVERY_BAR)
+    strict = load_settings(signals={"min_net_profit": 0.5})
+    asked = request(["BTCUSDT", "ETHUSDT"], strategy=f"{tmp_path}/every_bar.py:EveryBar")
+    finished = backtests.backtest(market, strict, asked, check=False)
+    found = stored_backtests.backtest(market, finished.backtest_id)
+    assert found is not None
+    assert (found.candidates, found.rule_refusals) == (0, {})
+    assert found.gate_refusals == dict(finished.result.gate_refusals) == {"net_profit": 2 * 30 * 96}
+
+
 def test_funding_is_paid_on_the_mark_price_where_one_is_stored(market: Connection) -> None:
     """The open stands in for the mark price only where there is none, in backtests as on the paper exchange."""
     instrument_id = instruments.by_symbol(market, "bybit")["BTCUSDT"].instrument_id

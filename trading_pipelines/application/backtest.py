@@ -275,7 +275,7 @@ def save(
             input_hash=finished.input_hash,
             bars=int(np.isfinite(finished.data.market.close).sum()),
             candidates=len(result.candidates),
-            refusals=result.refusals,
+            refusals=backtests.refusals_row(result.refusals, result.gate_refusals),
             metrics=dataclasses.asdict(result.performance),
             benchmark=None if held_ is None else held_.symbol,
             benchmark_metrics=None if held_ is None else dataclasses.asdict(held_.performance),

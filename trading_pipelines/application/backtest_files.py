@@ -83,7 +83,8 @@ def _sheet(found: BacktestSummary, marks: pd.DataFrame, trades: pd.DataFrame, co
             "Costs": f"taker fee {found.config['execution']['taker_fee_rate']:.3%}, "
             f"slippage {found.config['execution']['slippage_rate']:.3%} per fill, funding as it was",
             "Leverage": f"{found.config['execution']['leverage']:g}",
-            "Candidates": f"{found.candidates:,}, refused: {_pairs(found.refusals) or 'none'}",
+            "Candidates": f"{found.candidates:,}, refused: {_pairs(found.rule_refusals) or 'none'}",
+            "Refused by the gates": _pairs(found.gate_refusals) or "none",
             "Backtest": str(found.backtest_id),
             "Code and data": f"{found.code_version}, input {found.input_hash[:16]}",
         },

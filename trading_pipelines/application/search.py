@@ -324,7 +324,10 @@ def _save(
             start_capital=base.capital,
             bars=finished.bars,
             candidates=sum(len(fold.result.candidates) for fold in finished.folds),
-            refusals=_summed([fold.result.refusals for fold in finished.folds]),
+            refusals=backtests.refusals_row(
+                _summed([fold.result.refusals for fold in finished.folds]),
+                _summed([fold.result.gate_refusals for fold in finished.folds]),
+            ),
             metrics=dataclasses.asdict(stitched.performance),
             benchmark=None if held is None else held.symbol,
             benchmark_metrics=None if held is None else dataclasses.asdict(held.performance),

@@ -374,8 +374,11 @@ def _show(summaries: "Sequence[BacktestSummary]", files: Sequence[Path], as_json
         ("figure", *columns),
         [(row[0][0], *(value for _, value in row)) for row in zip(*written, strict=True)],
     )
-    if first.refusals:
-        print_table(f"Refused, of {first.candidates:,} candidates", ("rule", "candidates"), [*first.refusals.items()])
+    gates, rules = first.gate_refusals, first.rule_refusals
+    if gates:
+        print_table("Refused by the gates", ("gate", "proposals"), [*gates.items()])
+    if rules:
+        print_table(f"Refused, of {first.candidates:,} candidates", ("rule", "candidates"), [*rules.items()])
     for summary in summaries:
         typer.echo(f"{summary.strategy}: {summary.verdict}")
         typer.echo(f"{summary.strategy}: stored as {summary.backtest_id}")
@@ -404,7 +407,8 @@ def _backtest_json(summary: "BacktestSummary") -> Mapping[str, Any]:
         "capital": summary.start_capital,
         "bars": summary.bars,
         "candidates": summary.candidates,
-        "refusals": summary.refusals,
+        "gates": summary.gate_refusals,
+        "refusals": summary.rule_refusals,
         "performance": summary.metrics,
         "benchmark": {"symbol": summary.benchmark, "performance": summary.benchmark_metrics},
         "check": summary.strategy_check,

@@ -8,6 +8,7 @@ becomes (the loop calls the same functions as the paper exchange and the order p
 All times are UTC; in arrays they are microseconds since 1970.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -175,6 +176,8 @@ class BacktestResult:
         Marked at each close of the signal timeframe, `equity_ts`.
     cash : float
         Equity without the unrealised result of what is still open at the end.
+    gate_refusals : mapping
+        How many proposals each gate was the first to refuse; they never became candidates.
     """
 
     symbols: tuple[str, ...]
@@ -182,6 +185,7 @@ class BacktestResult:
     cash: float
     equity_ts: Integers
     equity: Floats
+    gate_refusals: Mapping[str, int]
     _grid_ts: Integers
     _length: int
     _plan: kernel.Plan
@@ -318,7 +322,7 @@ def run_backtest(
         The gates that a proposal passes before it becomes a candidate, cooldown included; none without one.
     """
     market = data.correlated_market(limits)
-    plan = make_plan(data, strategy, execution, policy, direction)
+    plan, refused = _plan(data, strategy, execution, policy, direction)
     state = kernel.new_state(market, plan, start_capital)
     kernel.run_portfolio(market, plan, state, data.bar_length, pack_execution(execution), pack_limits(limits))
     return BacktestResult(
@@ -327,6 +331,7 @@ def run_backtest(
         cash=float(state.account[kernel.CASH]),
         equity_ts=market.open_time[market.decides] + data.bar_length,
         equity=state.equity[market.decides],
+        gate_refusals=refused,
         _grid_ts=market.open_time,
         _length=data.bar_length,
         _plan=plan,
@@ -349,12 +354,25 @@ def make_plan(
     An entry without an ATR or a confidence cannot be sized and is no candidate, nor is one that a gate of `policy`
     refuses. The candidates of one close are in the order of descending confidence, then of the symbols.
     """
+    return _plan(data, strategy, execution, policy, direction)[0]
+
+
+def _plan(
+    data: BacktestInput,
+    strategy: Strategy,
+    execution: ExecutionParams,
+    policy: SignalPolicy | None,
+    direction: Direction,
+) -> tuple[kernel.Plan, Mapping[str, int]]:
+    """The plan, and how many proposals each gate refused on the way to it."""
     shape = data.market.close.shape
+    refused = Counter[str]()
     atr, exits = np.empty(shape), np.zeros(shape, np.uint8)
     bars, symbols, rows = list[Integers](), list[Integers](), list[Floats]()
     for s, (seen, at) in enumerate(zip(data.inputs, data.at, strict=True)):
         told, proposals = propose(strategy, seen)
-        i = _candidates(proposals, execution, policy, direction)
+        i, counts = _candidates(proposals, execution, policy, direction)
+        refused.update(counts)
         if at is None:
             atr[s], exits[s] = told.atr, told.exit
             bars.append(i)
@@ -369,18 +387,21 @@ def make_plan(
         rows.append(np.column_stack((side, told.confidence[i], proposals.reference_price[i], told.atr[i])))
     bar, symbol, row = np.concatenate(bars), np.concatenate(symbols), np.concatenate(rows)
     order = np.lexsort((symbol, -row[:, kernel.C_CONFIDENCE], bar))
-    return kernel.Plan(atr, exits, bar[order], symbol[order], row[order])
+    return kernel.Plan(atr, exits, bar[order], symbol[order], row[order]), dict(refused.most_common())
 
 
 def _candidates(
     proposals: Proposals, execution: ExecutionParams, policy: SignalPolicy | None, direction: Direction
-) -> Integers:
-    """Positions of the proposals that may be sized."""
+) -> tuple[Integers, Mapping[str, int]]:
+    """Positions of the proposals that may be sized, and how many each gate refused."""
     if policy is not None:
-        return np.flatnonzero(judge_history(proposals, policy, execution, direction).passed)
+        verdicts = judge_history(proposals, policy, execution, direction)
+        refused = verdicts.refusals()
+        refused.pop("proposal", None)  # nothing was proposed
+        return np.flatnonzero(verdicts.passed), refused
     wanted = {Direction.LONG: proposals.side > 0, Direction.SHORT: proposals.side < 0}.get(direction, proposals.side)
     i = np.flatnonzero(wanted)
-    return i[(proposals.atr[i] > 0) & np.isfinite(proposals.confidence[i])]
+    return i[(proposals.atr[i] > 0) & np.isfinite(proposals.confidence[i])], {}
 
 
 def _checked(seen: StrategyInput, traded: Bars) -> StrategyInput:

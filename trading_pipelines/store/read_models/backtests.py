@@ -12,6 +12,7 @@ from psycopg.rows import class_row
 
 from trading_pipelines.domain.portfolio.performance import Performance
 from trading_pipelines.store.connection import read_frame
+from trading_pipelines.store.repositories.backtests import GATE
 
 _POINTS = 1_500
 """Points of a curve: more than a screen has columns."""
@@ -28,6 +29,8 @@ class BacktestSummary:
         The search whose out-of-sample results, one after the other, this is.
     metrics, benchmark_metrics : mapping
         The fields of `Performance`; see `performance_of`.
+    refusals : mapping
+        By risk rule, and by gate under a name that begins with `GATE`.
     strategy_check : mapping or None
         None where the checks were skipped.
     """
@@ -56,6 +59,16 @@ class BacktestSummary:
     benchmark_metrics: Mapping[str, Any] | None
     strategy_check: Mapping[str, Any] | None
     run_id: str | None
+
+    @property
+    def rule_refusals(self) -> dict[str, int]:
+        """How many candidates each risk rule refused."""
+        return {name: n for name, n in self.refusals.items() if not name.startswith(GATE)}
+
+    @property
+    def gate_refusals(self) -> dict[str, int]:
+        """How many proposals each gate refused before they became candidates."""
+        return {name.removeprefix(GATE): n for name, n in self.refusals.items() if name.startswith(GATE)}
 
     @property
     def performance(self) -> Performance:
