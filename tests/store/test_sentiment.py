@@ -16,7 +16,7 @@ from trading_pipelines.application.sentiment import (
     update_sentiment,
 )
 from trading_pipelines.domain.alternative.series import SIMULATED
-from trading_pipelines.domain.alternative.texts import TextItem, TextKind
+from trading_pipelines.domain.alternative.texts import RECORDED, TextItem, TextKind
 from trading_pipelines.domain.sentiment.aggregate import ALL, AggregationSpec
 from trading_pipelines.domain.sentiment.alerts import SentimentAlertSpec
 from trading_pipelines.domain.sentiment.score import Score, Unscored
@@ -30,8 +30,9 @@ LEXICON = Readers(LexiconScorer())
 
 
 def text(title: str, ago: float = 1.0, *, source: str = "coindesk", delay: float = 0.05, name: str = "") -> TextItem:
-    """A text published so many hours before noon and fetched a little later."""
+    """A text published so many hours before noon and fetched a little later; without a delay it is recorded history."""
     published = NOON - ago * HOUR
+    source = source if delay or source == SIMULATED else f"{RECORDED}{source}"
     return TextItem(source, name or title, TextKind.NEWS, title, "", None, None, published, published + delay * HOUR)
 
 
@@ -160,6 +161,14 @@ def test_live_text_counts_from_its_scoring_on(connection: Connection) -> None:
 
     rows = connection.execute("select ts, available_at from sentiment where source = 'ALL' and coin = 'BTC'").fetchall()
     assert rows == [(NOON, NOON)]
+
+
+def test_live_text_of_a_clock_that_is_ahead_counts_from_its_scoring_on_too(connection: Connection) -> None:
+    at_once = text("Bitcoin soars", 0.2)
+    texts.add(connection, [replace(at_once, published_at=at_once.available_at)])
+    update(connection, NOON + HOUR / 4, end=NOON + HOUR)
+
+    assert connection.execute("select available_at from text_scores").fetchall() == [(NOON + HOUR / 4,)]
 
 
 def test_recorded_texts_are_dated_as_if_scored_at_once(connection: Connection) -> None:

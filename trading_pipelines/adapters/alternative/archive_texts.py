@@ -16,7 +16,7 @@ import pandas as pd
 
 from trading_pipelines.adapters.alternative.base import Delivery
 from trading_pipelines.adapters.alternative.reading import UnfitItemError, sift
-from trading_pipelines.domain.alternative.texts import TextItem, TextKind, TextLimits, text_item
+from trading_pipelines.domain.alternative.texts import RECORDED, TextItem, TextKind, TextLimits, text_item
 
 _DAY = timedelta(days=1)
 _TITLE_CHARACTERS = 200
@@ -77,13 +77,15 @@ def _parts(title: str, body: str) -> tuple[str, str]:
 
 TEXTS = (
     RecordedTexts(
-        "text/crypto_news_model_sentiment.parquet", "recorded_news", TextKind.NEWS, "headline", "description"
+        "text/crypto_news_model_sentiment.parquet", f"{RECORDED}news", TextKind.NEWS, "headline", "description"
     ),
-    RecordedTexts("text/bitcoin_news_articles.parquet", "recorded_articles", TextKind.NEWS, "text"),
-    RecordedTexts("text/bitcoin_news_binance.parquet", "recorded_binance", TextKind.NEWS, "short", "description", _DAY),
-    RecordedTexts("text/bitcoin_news_yahoo.parquet", "recorded_yahoo", TextKind.NEWS, "short", "description", _DAY),
-    RecordedTexts("text/bitcoin_reddit_posts.parquet", "recorded_reddit", TextKind.POST, "text"),
-    RecordedTexts("text/reddit_cryptocurrency_posts.parquet", "recorded_cryptocurrency", TextKind.POST, "title"),
-    RecordedTexts("text/bitcoin_tweets.parquet", "recorded_tweets", TextKind.POST, "text"),
+    RecordedTexts("text/bitcoin_news_articles.parquet", f"{RECORDED}articles", TextKind.NEWS, "text"),
+    RecordedTexts(
+        "text/bitcoin_news_binance.parquet", f"{RECORDED}binance", TextKind.NEWS, "short", "description", _DAY
+    ),
+    RecordedTexts("text/bitcoin_news_yahoo.parquet", f"{RECORDED}yahoo", TextKind.NEWS, "short", "description", _DAY),
+    RecordedTexts("text/bitcoin_reddit_posts.parquet", f"{RECORDED}reddit", TextKind.POST, "text"),
+    RecordedTexts("text/reddit_cryptocurrency_posts.parquet", f"{RECORDED}cryptocurrency", TextKind.POST, "title"),
+    RecordedTexts("text/bitcoin_tweets.parquet", f"{RECORDED}tweets", TextKind.POST, "text"),
 )
 """The files that are known, by their place below the folder."""

@@ -34,6 +34,8 @@ _WEB = re.compile(
 )
 """An address without a password and without characters that would have to be written otherwise."""
 _LONGEST_ADDRESS = 2_000
+RECORDED = "recorded_"
+"""Beginning of the names of sources that are recorded history, of which nobody noted when it arrived."""
 _FIRST_BLOCK = datetime(2009, 1, 3, tzinfo=UTC)
 """No text about coins is older than the first block of the first of them."""
 

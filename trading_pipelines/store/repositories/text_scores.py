@@ -12,6 +12,7 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from trading_pipelines.domain.alternative.series import SIMULATED
+from trading_pipelines.domain.alternative.texts import RECORDED
 from trading_pipelines.domain.sentiment.entities import Mention
 from trading_pipelines.domain.sentiment.score import Score
 from trading_pipelines.store.connection import read_frame
@@ -70,7 +71,7 @@ class StoredText:
     @property
     def is_recorded(self) -> bool:
         """Whether it is history of which nobody noted when it arrived, or simulated; otherwise it was fetched live."""
-        return self.source == SIMULATED or self.available_at == self.published_at
+        return self.source == SIMULATED or self.source.startswith(RECORDED)
 
 
 def unread(connection: psycopg.Connection[Any], limit: int) -> list[StoredText]:
