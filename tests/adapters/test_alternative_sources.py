@@ -463,7 +463,11 @@ def test_recorded_positions_of_both_exchanges_are_read(
     folder = real_data_dir / "api_samples"
     recorded = json.loads((folder / "bybit_jkorf/V5Api/ExchangeData/GetLongShortRatio.json").read_text())
     service.on("/v5/market/account-ratio", as_json(recorded["response"]))
-    delivery = fetch(settings, "derivatives_sentiment", datetime(2023, 1, 1, tzinfo=UTC))
+    quoted = json.loads((folder / "bybit_jkorf/V5Api/ExchangeData/GetLinearInverseTickers.json").read_text())
+    service.on("/v5/market/tickers", as_json(quoted["response"]))
+    delivery = fetch(settings, "derivatives_sentiment", datetime(2022, 1, 1, tzinfo=UTC))
+    assert delivery.refused == ()
+    assert values(delivery)["open_interest_usd", "BTC"] == 22505.67
     assert values(delivery)["long_short_ratio", "BTC"] == pytest.approx(0.5777 / 0.4223)
     for name, path in (
         ("GetOpenInterestHistory", "openInterestHist"),

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trading_pipelines.cli.context import Json, moment, prepare
+from trading_pipelines.cli.features import show_stale, trace_stale
 from trading_pipelines.cli.output import print_json, print_table
 from trading_pipelines.errors import UserError
 
 if TYPE_CHECKING:
     from trading_pipelines.adapters.alternative.factory import Sources
+    from trading_pipelines.application.alternative_data import CollectionReport
     from trading_pipelines.settings import Settings
 
 
@@ -27,6 +29,7 @@ def collect(
     from trading_pipelines.application.alternative_data import FIRST_LOOK, collect_newest
     from trading_pipelines.application.flows import update_flows
     from trading_pipelines.application.odds import update_odds
+    from trading_pipelines.cli.progress import progress_display
     from trading_pipelines.services.database import ready_database
     from trading_pipelines.store.connection import connect
 
@@ -37,16 +40,24 @@ def collect(
     if start is not None and start >= now:
         raise UserError(f"--since: {start:%Y-%m-%d %H:%M} has not come yet")
     with ready_database(settings) as url, connect(url, application_name="collect") as connection:
-        reports = collect_newest(connection, chosen, now, since=start)
+        reports = list["CollectionReport"]()
+        with progress_display() as display:
+            for number, source in enumerate(chosen):
+                display.update("sources", number / len(chosen), source.name)
+                reports += collect_newest(connection, [source], now, since=start)
+            display.update("sources", 1.0, f"{sum(report.new for report in reports):,} new")
         if any(report.new for report in reports):
             update_flows(connection, settings, start or now - FIRST_LOOK, now)
             update_odds(connection, settings, start or now - FIRST_LOOK, now)
+        stale = trace_stale(connection, settings)
     if as_json:
         print_json({"sources": reports})
     else:
         columns = ("source", "state", "received", "new", "refused", "newest", "")
         rows = [(r.source, _words(r.status), r.received, r.new, r.refused, r.newest, r.detail) for r in reports]
         print_table("Collected", columns, rows)
+        if stale:
+            show_stale(stale)
     if any(report.status == "FAILING" for report in reports):
         raise typer.Exit(2)
 
