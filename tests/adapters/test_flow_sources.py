@@ -272,6 +272,20 @@ def test_dune_query_that_fails_or_never_ends_is_a_failure(service: FakeService, 
         dune(service).fetch(NOW - DAY, NOW)
 
 
+@pytest.mark.parametrize("page", ["/query/42/execute", "/execution/e1/status", "/execution/e1/results"])
+def test_dune_that_answers_200_with_an_error_inside_has_failed(
+    service: FakeService, connection: Connection, page: str
+) -> None:
+    service.on("/query/42/execute", as_json({"execution_id": "e1"}))
+    service.on("/execution/e1/status", as_json({"state": "QUERY_STATE_COMPLETED"}))
+    service.on("/execution/e1/results", as_json({"result": {"rows": []}}))
+    service.on(page, as_json({"error": "no credits left"}))
+    report = collect(connection, dune(service), NOW - DAY, NOW, now=NOW)
+    assert (report.status, report.detail) == ("FAILING", "dune answers with an error: no credits left")
+    kept = connection.execute("select item, payload from quarantined_items").fetchall()
+    assert kept == [("the whole answer", '{"error": "no credits left"}')]
+
+
 def market(number: int = 1, **changes: Any) -> dict[str, Any]:
     """A market as Gamma writes one."""
     return {

@@ -18,7 +18,6 @@ import structlog
 
 from trading_pipelines.adapters.alternative.base import AlternativeSource, Delivery, NotConfiguredError, Refused
 from trading_pipelines.adapters.http import UnusableAnswerError, shown
-from trading_pipelines.adapters.sources.base import SourceError
 from trading_pipelines.domain.alternative.series import Observation
 from trading_pipelines.domain.alternative.texts import TextItem
 from trading_pipelines.domain.onchain.transactions import ExchangeFlow, WhaleTransaction
@@ -119,7 +118,7 @@ def _fetch(source: AlternativeSource[Any], since: datetime, until: datetime) -> 
     except UserError:
         raise
     except _UNREADABLE as error:
-        raise SourceError(
+        raise UnusableAnswerError(
             f"{source.name} answers in another shape than it documents: {type(error).__name__} {str(error)[:100]}"
         ) from error
 

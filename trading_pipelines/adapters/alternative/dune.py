@@ -49,11 +49,12 @@ class Dune:
                 "set TRADING_ALTERNATIVE__DUNE__API_KEY and TRADING_ALTERNATIVE__DUNE__QUERY_ID to a key of dune.com"
                 " and a saved query with the columns hour, coin, inflow_usd, outflow_usd"
             )
-        execution = field(self.client.post_json(f"query/{self.query_id}/execute", {}, self._key()), "execution_id")
-        self._wait_for(str(execution))
+        started = self.client.post_json(f"query/{self.query_id}/execute", {}, self._key())
+        execution = str(_stated(started, "execution_id"))
+        self._wait_for(execution)
         now = self.clock()
         delivery = sift(
-            self._rows(str(execution)),
+            self._rows(execution),
             lambda row: self._read(row, since, min(until, now), now),
             lambda row: row["hour"],
         )
@@ -66,7 +67,7 @@ class Dune:
         waited = 0.0
         while True:
             answer = self.client.get_json(f"execution/{execution}/status", None, self._key())
-            state = str(field(answer, "state"))
+            state = str(_stated(answer, "state"))
             if state == "QUERY_STATE_COMPLETED":
                 return
             if state not in {"QUERY_STATE_PENDING", "QUERY_STATE_EXECUTING"}:
@@ -84,7 +85,7 @@ class Dune:
         for _ in range(_MOST_PAGES):
             asked = {"limit": str(PAGE), "offset": str(offset)}
             answer = self.client.get_json(f"execution/{execution}/results", asked, self._key())
-            rows = field(answer, "result", "rows")
+            rows = _stated(answer, "result", "rows")
             if not isinstance(rows, list):
                 raise UnusableAnswerError(
                     f"{self.name} answers in another shape than it documents: rows is no list", answer
@@ -103,6 +104,21 @@ class Dune:
         published = ts + _HOUR + _PUBLISHED
         known = published if now - published > _HISTORY else max(now, ts + _HOUR)
         return ExchangeFlow(NAME, coin, ts, known, inflow, outflow, "USD")
+
+
+def _stated(answer: Any, *path: str) -> Any:
+    """What an answer has to say at a path.
+
+    Raises
+    ------
+    UnusableAnswerError
+        It does not; mostly it says what was wrong instead.
+    """
+    try:
+        return field(answer, *path)
+    except UnfitItemError as error:
+        told = answer.get("error") if isinstance(answer, dict) else None
+        raise UnusableAnswerError(f"{NAME} answers with an error: {shown(told or str(error))[:200]}", answer) from error
 
 
 def _hour(text: Any) -> datetime:
