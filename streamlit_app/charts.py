@@ -457,7 +457,11 @@ def folds(measured: pd.DataFrame) -> go.Figure:
                 col=1,
             )
     figure.add_hline(y=0.5, line={"width": 1, "dash": "dot", "color": colours.muted}, row=1, col=1)
-    figure.update_layout(height=300, margin={"l": 8, "r": 8, "t": 8, "b": 8}, showlegend=True)
+    figure.update_layout(
+        height=300,
+        margin={"l": 8, "r": 8, "t": 28, "b": 8},
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0},
+    )
     return figure
 
 
@@ -538,7 +542,7 @@ def importance(shares: pd.DataFrame, measure: str, most: int = 12) -> go.Figure:
     figure = go.Figure(
         go.Bar(
             x=strongest[measure],
-            y=[formats.words(name) for name in strongest["feature"]],
+            y=[formats.name(name) for name in strongest["feature"]],
             orientation="h",
             marker={"color": formats.palette().gain},
             hovertemplate="%{x:.1%}",

@@ -3,6 +3,7 @@
 Every function returns plain text; a missing value is an en dash. Nothing here draws or reads.
 """
 
+import json
 import math
 import re
 from dataclasses import dataclass
@@ -60,6 +61,23 @@ def price(value: Any) -> str:
     if missing(value) or value == 0:
         return MISSING if missing(value) else "0.00"
     return number(value, max(2, 4 - math.floor(math.log10(abs(value)))))
+
+
+def published(value: Any) -> str:
+    """A figure of any size as it was published: four significant digits, large ones with K, M or B."""
+    if missing(value):
+        return MISSING
+    return compact(value) if abs(value) >= 10_000 else quantity(value)
+
+
+def score(value: Any) -> str:
+    """A composite score with one digit."""
+    return number(value, 1)
+
+
+def day(value: Any) -> str:
+    """A date."""
+    return MISSING if missing(value) else f"{value:%Y-%m-%d}"
 
 
 def quantity(value: Any) -> str:
@@ -169,6 +187,22 @@ def fear_greed(value: float) -> str:
     return next((name for most, name in names if value <= most), "extreme greed")
 
 
+def details(text: Any) -> str:
+    """A JSON object as `name value` pairs; what is empty is left out."""
+    try:
+        found = json.loads(text)
+    except (TypeError, ValueError):
+        return MISSING
+    told = [f"{key.replace('_', ' ')} {_plain(value)}" for key, value in found.items() if value not in (None, [], {})]
+    return ", ".join(told) or MISSING
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return " and ".join(str(item) for item in value)
+    return quantity(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+
+
 _WORDS = {
     "HIT_TP": "Target hit",
     "HIT_SL": "Stopped",
@@ -186,6 +220,8 @@ _WORDS = {
     "atr_ratio": "Volatility out of range",
     "anomaly": "Anomaly in the last bars",
     "novelty": "Features beyond the training",
+    "consensus": "Too few factors agree",
+    "conflict": "Factors contradict each other",
     "data_lag_minutes": "Candles too old",
     "bar_age_minutes": "Bar too old",
     "model_age_days": "Model too old",
@@ -197,10 +233,25 @@ _WORDS = {
 
 
 def words(value: Any) -> str:
-    """A stored key such as `HIT_SL` or `net_profit` in words; an unknown one as it reads."""
+    """A stored key such as `HIT_SL` or a reason such as `net_profit` in words; an unknown one as it reads."""
+    return MISSING if missing(value) else _WORDS.get(value) or name(value)
+
+
+_SHORT = {
+    word.lower(): word
+    for word in (
+        *("ADX", "ATR", "AUC", "Brier", "BTC", "EMA", "ETF", "ETH", "KS", "MACD", "OBV", "PSI", "RSI", "SHAP", "SMA"),
+        *("TWAP", "USD", "USDT", "VWAP"),
+    )
+}
+
+
+def name(value: Any) -> str:
+    """A key such as `ema_50_distance` as it reads: what the field writes in capitals stays in capitals."""
     if missing(value):
         return MISSING
-    return _WORDS.get(value) or str(value).replace("_", " ").strip().capitalize()
+    text = " ".join(_SHORT.get(part.lower(), part.lower()) for part in str(value).replace("_", " ").split())
+    return text[:1].upper() + text[1:]
 
 
 _GATES = {
@@ -212,7 +263,10 @@ _GATES = {
     "bar_age_minutes": "Bar age, minutes",
     "data_lag_minutes": "Candle lag, minutes",
     "atr_ratio": "ATR over its weekly median",
-    "anomaly": "Largest anomaly measure of the last 16 bars",
+    "anomaly": "Anomaly in 16 bars",
+    "novelty": "Novelty of the features",
+    "consensus": "Agreeing factors",
+    "conflict": "Conflict of the factors",
     "confidence": "Confidence",
     "risk_reward": "Risk/reward",
     "net_profit": "Net profit",
@@ -220,18 +274,24 @@ _GATES = {
     "cooldown_minutes": "Since last signal, minutes",
 }
 _GATES_IN_PERCENT = {"net_profit", "expected_value", "confidence"}
+_GATES_OF_A_SIDE = {"proposal", "direction"}
+_GATES_OF_YES_AND_NO = {"model", "setup"}
 
 
-def gate(name: str) -> str:
+def gate(gate_name: str) -> str:
     """What a gate looks at."""
-    return _GATES.get(name) or words(name)
+    return _GATES.get(gate_name) or name(gate_name)
 
 
-def gate_number(name: str, value: Any) -> str:
+def gate_number(gate_name: str, value: Any) -> str:
     """A gate's value or threshold in its own unit."""
     if missing(value):
         return MISSING
-    return percent(value, 2, sign=False) if name in _GATES_IN_PERCENT else quantity(value)
+    if gate_name in _GATES_OF_A_SIDE:
+        return side("LONG" if value > 0 else "SHORT") if value else "none"
+    if gate_name in _GATES_OF_YES_AND_NO:
+        return "yes" if value else "no"
+    return percent(value, 2, sign=False) if gate_name in _GATES_IN_PERCENT else quantity(value)
 
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>()#+\-.!|~$:&])")

@@ -6,6 +6,7 @@ is, or through `formats.literal`.
 
 import functools
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ from trading_pipelines.store.read_models.sessions import SessionSummary
 
 _log = logging.getLogger(__name__)
 _HEADER_PX, _ROW_PX = 34, 33
+_DESK_PX = 1_050
+"""Width of the page beside the sidebar on a common screen."""
 _RETRY_SECONDS = 5
 _STALE_AFTER = 60
 """Seconds without a heartbeat after which a service is called silent."""
@@ -138,7 +141,7 @@ def choose_session(sessions: Sequence[SessionSummary]) -> None:
     if not sessions:
         st.sidebar.caption("No trading session yet")
         return
-    by_name = {session.name: session for session in sessions}
+    by_name = {session.name: session for session in _own_first(sessions)}
     chosen = st.sidebar.selectbox(
         "Session",
         list(by_name),
@@ -147,6 +150,12 @@ def choose_session(sessions: Sequence[SessionSummary]) -> None:
         help="The paper session trades on the wall clock; a replay traded over stored candles.",
     )
     _describe(by_name[chosen])
+
+
+def _own_first(sessions: Sequence[SessionSummary]) -> list[SessionSummary]:
+    """The session that the settings name before all others."""
+    own = queries.settings().session.name
+    return sorted(sessions, key=lambda session: session.name != own)
 
 
 def _describe(session: SessionSummary) -> None:
@@ -162,7 +171,7 @@ def current_session() -> SessionSummary | None:
     """The session chosen in the sidebar, None while there is none."""
     sessions = queries.list_sessions()
     chosen = st.session_state.get("session")
-    return next((s for s in sessions if s.name == chosen), sessions[0] if sessions else None)
+    return next((s for s in _own_first(sessions) if chosen in (None, s.name)), None)
 
 
 def session_or_empty() -> SessionSummary | None:
@@ -195,8 +204,11 @@ class Card:
 
 
 def cards(items: Sequence[Card], min_width: int = 155) -> None:
-    """Draw cards that wrap: a row on a desk, two columns on a phone."""
-    with st.grid(min_column_width=min_width, gap="xsmall"):
+    """Draw cards in rows of equal length on a desk, and in two columns on a phone."""
+    if not items:
+        return
+    rows = math.ceil(len(items) * min_width / _DESK_PX)
+    with st.grid(math.ceil(len(items) / rows), min_column_width=min_width, gap="xsmall"):
         for item in items:
             st.metric(
                 item.label,

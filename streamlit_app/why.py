@@ -130,10 +130,12 @@ def _signal(found: Row) -> None:
 
 def _decision(found: Row, key: str) -> None:
     decision, factors = found["decision"], found["signal"]["factors"]
-    if factors:
-        strongest = sorted(factors.items(), key=lambda factor: -abs(factor[1]))[:8]
+    own = {name: weight for name, weight in (factors or {}).items() if not name.startswith("score")}
+    if own:
+        strongest = sorted(own.items(), key=lambda factor: -abs(factor[1]))[:8]
         told = ", ".join(
-            f"{formats.literal(name)} {formats.number(weight, 3, sign=True)}" for name, weight in strongest
+            f"{formats.literal(formats.name(name))} {formats.number(weight, 3, sign=True)}"
+            for name, weight in strongest
         )
         _step("Factors", f"What moved it, the strongest first: {told}")
     if decision is not None:

@@ -56,7 +56,9 @@ class Marks:
 def _choose_view(session: SessionSummary | None, exchange: str) -> View | None:
     """Draw the first row of controls; None where the chosen symbol has no candles."""
     preferred = session.timeframe if session else "15m"
-    symbol = st.selectbox("Symbol", queries.list_symbols(exchange), key="chart_symbol", width=150, bind="query-params")
+    symbols = queries.list_symbols(exchange)
+    first = next((number for number, name in enumerate(symbols) if name.startswith("BTC")), 0)
+    symbol = st.selectbox("Symbol", symbols, index=first, key="chart_symbol", width=150, bind="query-params")
     stored = queries.candle_span(exchange, symbol)
     if not stored:
         return None

@@ -46,7 +46,7 @@ def _summary() -> None:
     lags = (pd.Timestamp(platform.now) - newest["newest_candle"]).dt.total_seconds()
     late = int((lags > _LATE_SECONDS).sum())
     per_symbol = sources.drop_duplicates(["exchange", "symbol"])
-    gaps, quarantined = int(per_symbol["open_gaps"].sum()), int(per_symbol["quarantined"].sum())
+    gaps, quarantined = int(sources["open_gaps"].sum()), int(sources["quarantined"].sum())
     machine = queries.machine()
     layout.cards(
         [
@@ -58,7 +58,7 @@ def _summary() -> None:
             ),
             Card("Longest lag", formats.duration(lags.max()) if len(lags) else formats.MISSING),
             Card(
-                "Open gaps", str(gaps), f"{int(per_symbol['missing_bars'].sum())} bars missing", False if gaps else None
+                "Open gaps", str(gaps), f"{int(sources['missing_bars'].sum())} bars missing", False if gaps else None
             ),
             Card("Quarantined", formats.number(quarantined, 0), "rows refused"),
             Card(
@@ -85,7 +85,7 @@ _SERVICE_COLUMNS = (
     Column("state", "State", None, lambda state: False if state == "✗ silent" else None, kind="text"),
     Column("age_seconds", "Last heartbeat", lambda v: f"{formats.duration(v)} ago"),
     Column("running", "Running for", formats.duration),
-    Column("detail", "Detail", kind="text", width=520),
+    Column("detail", "Detail", formats.details, kind="text", width=620),
 )
 
 
@@ -116,6 +116,7 @@ _SOURCE_COLUMNS = (
     Column("quarantined", "Quarantined", lambda v: formats.number(v, 0)),
     Column("exchange", "Exchange", kind="text", width=100),
     Column("source", "Source", kind="text", width=100),
+    Column("failures", "Failures", lambda v: formats.number(v, 0)),
     Column("error_age", "Last error", formats.duration, help="Since the last error"),
     Column("last_error", "Error", kind="text", width=330),
 )
@@ -157,7 +158,7 @@ def _timeframes() -> None:
 
 
 _OUTSIDE_COLUMNS = (
-    Column("source", "Source", kind="text", pinned=True, width=170),
+    Column("source", "Source", kind="text", pinned=True, width=215),
     Column("state", "State", None, lambda state: False if state == "✗ failing" else None, kind="text", width=130),
     Column("seconds_since_success", "Last answer", formats.duration, help="Since it answered last"),
     Column("seconds_since_newest", "Newest item", formats.duration, help="Age of the newest item"),

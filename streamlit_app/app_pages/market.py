@@ -58,6 +58,7 @@ def _market_cards(overview: pd.DataFrame) -> list[Card]:
             formats.literal(row["symbol"]),
             f"{formats.percent(row['change_24h'])} at {formats.price(row['price'])}",
             layout.by_sign(row["change_24h"]),
+            chart=row["spark"],
         )
         for name, row in (("Strongest", best), ("Weakest", worst))
     ]
@@ -104,7 +105,7 @@ _COLUMNS = (
     Column(
         "score",
         "Score",
-        formats.ratio,
+        formats.score,
         layout.by_score,
         help="Composite score, 0 to 100; above 70 strong, below 30 one to avoid",
     ),

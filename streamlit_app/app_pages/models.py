@@ -62,7 +62,7 @@ _EXPLAINED_COLUMNS = (
     Column("symbol", "Symbol", kind="text", pinned=True, width=100),
     Column("ts", "Bar, UTC", formats.moment, kind="text", width=130),
     Column("session", "Session", kind="text", width=100),
-    Column("side", "Side", kind="text", width=80),
+    Column("side", "Side", formats.side, layout.by_side, kind="text", width=85),
     Column("probability", "Probability", lambda v: formats.number(v, 3)),
     Column("status", "Status", formats.words, kind="text", width=100),
     Column("moved", "Moved by", kind="text", width=420),
@@ -79,8 +79,25 @@ _EFFECTS = {
 }
 
 
+_METRICS = {
+    "auc": "How well it ranks rises above falls, out of sample: 0.5 is chance, 1 perfect",
+    "skill": "By how much its log loss is better than that of always giving the usual share of rises",
+    "log_loss": "Mean surprise per prediction: 0.693 is a coin toss, less is better",
+    "brier": "Mean squared error of the probabilities: 0.25 is a coin toss, less is better",
+    "accuracy": "Share of predictions whose side was right",
+    "calibration_error": "Mean distance between predicted probability and what happened",
+    "precision": "Share of confident predictions that were right",
+    "coverage": "Share of predictions that were confident",
+    "net_profit": "Sum of simulated net results of its confident predictions, as a fraction of the notional",
+    "trades": "Confident predictions that were simulated",
+    "samples": "Predictions out of sample",
+    "rounds": "Trees of the final fit",
+}
+"""What is shown of a version, in this order, and what it means."""
+
+
 def _metric_name(name: str) -> str:
-    return "AUC" if name == "auc" else formats.words(name)
+    return formats.name(name)
 
 
 def _metric(value: float) -> str:
@@ -96,20 +113,26 @@ def _version(version: pd.Series) -> None:
             f"on what was known by {formats.moment_utc(version['as_of'])}"
         )
         metrics = queries.version_metrics(version["model_id"])
-        layout.cards([Card(_metric_name(name), _metric(value)) for name, value in list(metrics.items())[:8]], 130)
+        told = [name for name in _METRICS if name in metrics]
+        layout.cards([Card(_metric_name(name), _metric(metrics[name]), help=_METRICS[name]) for name in told], 130)
         folds = queries.version_folds(version["training_key"])
         if folds.empty:
             st.caption("No walk-forward folds are stored for this version.")
             return
-        measured = [c for c in folds.columns if c not in ("fold", "train_from", "test_from", "test_until")]
+        measured = [name for name in _METRICS if name in folds.columns]
         st.plotly_chart(charts.folds(folds), config=charts.STATIC_CONFIG, key="folds_chart")
         columns = [
             Column("fold", "Fold"),
             Column("test_from", "Tested from, UTC", formats.moment, kind="text", width=130),
             Column("test_until", "Until, UTC", formats.moment, kind="text", width=130),
             *(
-                Column(name, _metric_name(name), lambda v: formats.MISSING if formats.missing(v) else _metric(v))
-                for name in measured[:8]
+                Column(
+                    name,
+                    _metric_name(name),
+                    lambda v: formats.MISSING if formats.missing(v) else _metric(v),
+                    help=_METRICS[name],
+                )
+                for name in measured
             ),
         ]
         layout.table(folds, columns, "folds", rows=10)
@@ -191,8 +214,10 @@ def _explained(model_id: str) -> None:
 
 
 def _contributions(factors: dict[str, float]) -> str:
-    strongest = sorted(factors.items(), key=lambda factor: -abs(factor[1]))[:4]
-    return ", ".join(f"{formats.words(name)} {value:+.3f}" for name, value in strongest) or formats.MISSING
+    own = {name: value for name, value in factors.items() if not name.startswith("score")}
+    strongest = sorted(own.items(), key=lambda factor: -abs(factor[1]))[:4]
+    told = ", ".join(f"{formats.name(name)} {formats.number(value, 3, sign=True)}" for name, value in strongest)
+    return told or formats.MISSING
 
 
 def _drift(exchange: str, model_id: str) -> None:

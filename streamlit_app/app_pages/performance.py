@@ -89,15 +89,13 @@ def _group(frame: pd.DataFrame, column: Column, key: str) -> None:
 def _breakdown(report: PerformanceReport) -> None:
     left, right = st.columns(2, gap="medium")
     with left:
+        st.markdown("**By strategy**")
+        _group(
+            report.by_strategy, Column("strategy", "Strategy", formats.words, kind="text", pinned=True), "by_strategy"
+        )
         st.markdown("**By symbol**")
         _group(report.by_symbol, Column("symbol", "Symbol", kind="text", pinned=True), "by_symbol")
     with right:
-        st.markdown("**By strategy**")
-        _group(
-            report.by_strategy,
-            Column("strategy", "Strategy", formats.words, kind="text", pinned=True, width=130),
-            "by_strategy",
-        )
         st.markdown("**By reason of closing**")
         _group(
             report.by_close_reason,

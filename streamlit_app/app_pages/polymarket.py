@@ -68,8 +68,13 @@ def _implied(simulated: bool, coin: str | None) -> None:
         return
     layout.cards(
         [
-            Card(f"{row.coin}, {row.expires_at:%d %b}", formats.price(row.median), help=_METHODS[str(row.method)])
-            for row in found.head(4).itertuples()
+            Card(
+                f"{row.coin}, {row.expires_at:%d %b}",
+                formats.price(row.median),
+                f"{formats.percent(row.median / row.spot - 1)} from spot",
+                help=f"Median {_METHODS[str(row.method)]}",
+            )
+            for row in found.dropna(subset=["median"]).head(4).itertuples()
         ]
     )
     layout.table(found, _DISTRIBUTIONS, "distributions", rows=10)

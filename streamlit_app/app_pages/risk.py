@@ -23,8 +23,8 @@ _NEAR = 0.8
 _LIMIT_COLUMNS = (
     Column("rule", "Limit", kind="text", pinned=True, width=190),
     Column("share", "Used up", kind="bar", width=170),
-    Column("used", "Now", kind="text", width=95),
-    Column("limit", "At most", kind="text", width=95),
+    Column("used", "Now", width=95),
+    Column("limit", "At most", width=95),
     Column("state", "State", None, lambda v: False if v != "✓ ok" else None, kind="text", width=100),
     Column("then", "What happens there", kind="text", width=430),
 )
@@ -63,13 +63,17 @@ def _count(value: float) -> str:
     return formats.number(value, 0)
 
 
+def _marked(state: RiskState) -> str:
+    return "not marked yet" if state.marked_at is None else f"marked {formats.ago(state.marked_at, state.as_of)}"
+
+
 def _cards(state: RiskState, locks: pd.DataFrame, limits: pd.DataFrame) -> list[Card]:
     worst = limits.loc[limits["share"].idxmax()]
     whole = int(locks["symbol"].isna().sum())
     platform = queries.platform_status()
     engaged = platform.kill_engaged or queries.kill_file_exists()
     return [
-        Card("Equity, USDT", formats.number(state.equity), f"marked {formats.moment(state.marked_at)} UTC"),
+        Card("Equity, USDT", formats.number(state.equity), _marked(state)),
         Card("Loss of the day", formats.share(state.daily_loss), f"limit {formats.share(state.limits.max_daily_loss)}"),
         Card("Drawdown", formats.share(state.drawdown), f"limit {formats.share(state.limits.max_drawdown_new_trades)}"),
         Card(

@@ -29,12 +29,12 @@ layout.header(
 
 
 def _age(minutes: object) -> str:
-    return "-" if formats.missing(minutes) else formats.duration(float(str(minutes)) * 60)
+    return formats.MISSING if formats.missing(minutes) else formats.duration(float(str(minutes)) * 60)
 
 
 _RANKING = (
     Column("symbol", "Symbol", kind="text", pinned=True, width=105),
-    Column("score", "Score", formats.ratio, layout.by_score, help="0 to 100; above 70 strong, below 30 one to avoid"),
+    Column("score", "Score", formats.score, layout.by_score, help="0 to 100; above 70 strong, below 30 one to avoid"),
     Column("confidence", "Confidence", formats.share, help="Less where factors are missing; not calibrated"),
     Column("agree", "Agree", kind="text", help="Factors that agree with the score, of those that are known"),
     *(Column(name, title, formats.ratio, layout.by_sign, help="From -1 to 1") for name, title in FACTORS.items()),
@@ -42,8 +42,8 @@ _RANKING = (
 )
 _INPUTS = (
     Column("factor", "Factor", lambda name: FACTORS.get(name, name), kind="text", width=130),
-    Column("name", "Input", formats.words, kind="text", width=190),
-    Column("raw", "As published", formats.compact),
+    Column("name", "Input", formats.name, kind="text", width=190),
+    Column("raw", "As published", formats.published),
     Column("mapped", "Mapped", formats.ratio, layout.by_sign, help="From -1 to 1, as it went into its factor"),
     Column("age_minutes", "Age", _age, kind="text", help="Since it became known"),
     Column("meaning", "What it is", kind="text", width=380),
@@ -58,7 +58,7 @@ def _show_ranking(found: pd.DataFrame) -> None:
             Card("Without a score", str(int(found["score"].isna().sum())), help="Less than half of the weights known"),
             Card("Newest close", formats.moment(found["available_at"].max()), "UTC"),
         ],
-        min_width=190,
+        min_width=155,
     )
     agree = found["consensus"].astype(str) + " of " + found["known"].astype(str)
     layout.table(found.assign(agree=agree), _RANKING, "scores", rows=22)

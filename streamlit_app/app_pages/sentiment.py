@@ -25,10 +25,6 @@ def _signed(value: Any) -> str:
     return formats.number(value, 2, sign=True)
 
 
-def _flag(value: Any) -> str:
-    return "yes" if value else ""
-
-
 _COINS = (
     Column("coin", "Coin", kind="text", pinned=True, width=100),
     Column("score", "Sentiment", _signed, layout.by_sign, help="-1 to 1, pulled towards 0 where few texts speak"),
@@ -46,7 +42,7 @@ _TEXTS = (
     Column("title", "Text", kind="text", width=560),
     Column("source", "Source", kind="text", width=120),
     Column("language", "Language", kind="text", width=85),
-    Column("repeated", "Repeats", _flag, kind="text", width=80, help="Says what another text has said before"),
+    Column("repeated", "Repeats", kind="text", width=80, help="Says what another text has said before"),
     Column("scorer", "Read by", kind="text", width=150),
 )
 _TURNS = (
@@ -118,7 +114,11 @@ def _one_coin(simulated: bool) -> None:
 
 
 def _known(texts: pd.DataFrame) -> pd.DataFrame:
-    return texts.assign(scorer=texts["scorer"].fillna("not scored"), language=texts["language"].fillna(""))
+    return texts.assign(
+        repeated=texts["repeated"].map({True: "yes", False: ""}),
+        scorer=texts["scorer"].fillna("not scored"),
+        language=texts["language"].fillna(""),
+    )
 
 
 def _turns(simulated: bool) -> None:

@@ -10,10 +10,10 @@ from layout import Column
 layout.header("Settings", "What the platform runs with. Secrets are masked, and nothing can be changed here.")
 
 _COLUMNS = (
-    Column("variable", "Variable", kind="text", pinned=True, width=330),
-    Column("value", "Value", kind="text", width=230),
+    Column("variable", "Variable", kind="text", pinned=True, width=310),
+    Column("value", "Value", kind="text", width=200),
     Column("state", "", None, lambda v: True if v else None, kind="text", width=85),
-    Column("meaning", "Meaning", kind="text", width=620),
+    Column("meaning", "Meaning", kind="text", width=900),
 )
 
 

@@ -176,7 +176,10 @@ def _factors(factors: pd.DataFrame) -> None:
     top = factors.head(8)
     weights = top["weight"].astype("float64").tolist()
     figure = charts.horizontal_bars(
-        top["name"].tolist(), weights, [formats.number(w, 3, sign=True) for w in weights], signed=True
+        [formats.name(feature) for feature in top["name"]],
+        weights,
+        [formats.number(w, 3, sign=True) for w in weights],
+        signed=True,
     )
     st.plotly_chart(figure, config=charts.STATIC_CONFIG, key="factors")
 

@@ -22,8 +22,8 @@ _COINS = (
     Column("coin", "Coin", kind="text", pinned=True, width=80),
     Column("netflow_usd", "To exchanges, net", formats.compact, help="USD; negative: more coins left than came"),
     Column("whale_score", "Whale score", formats.ratio, layout.by_sign, help="1: large holders withdraw, -1: deposit"),
-    Column("scored_day", "Scored day, UTC", formats.moment, kind="text", width=135),
-    Column("transactions", "Large", lambda v: formats.number(v, 0)),
+    Column("scored_day", "Scored day, UTC", formats.day, kind="text", width=120),
+    Column("transactions", "Large ones", lambda v: formats.number(v, 0), help="Large transactions"),
     Column("inflow_usd", "Large to exchanges", formats.compact),
     Column("outflow_usd", "Large from exchanges", formats.compact),
     Column("largest_usd", "Largest", formats.compact),
@@ -57,14 +57,14 @@ def _overview(simulated: bool, period: timedelta) -> None:
     layout.cards(
         [
             Card("Net to exchanges, USD", formats.compact(summary["netflow_usd"].sum())),
-            Card("Stablecoins to exchanges, USD", formats.compact(stable["value"].sum())),
+            Card("Stablecoin inflow, USD", formats.compact(stable["value"].sum())),
             Card("Large transactions", formats.number(summary["transactions"].sum(), 0)),
             Card("Mean whale score", formats.ratio(newest.mean() if len(newest) else None)),
         ]
     )
     layout.table(summary, _COINS, "coin_flows", rows=14)
     if not stable.empty:
-        st.subheader("Stablecoins to exchanges", anchor=False)
+        st.subheader("Stablecoins to exchanges by hour, million USD", anchor=False)
         figure = charts.signed_bars(stable["ts"], stable["value"] / 1e6, "million USD")
         st.plotly_chart(figure, config=charts.STATIC_CONFIG, key="stablecoins")
 
@@ -81,7 +81,7 @@ def _history(simulated: bool, period: timedelta) -> None:
     if net.empty:
         layout.empty("No net flow yet in this period", "Choose a longer one.")
     else:
-        st.subheader("Net flow to exchanges by hour", anchor=False)
+        st.subheader("Net flow to exchanges by hour, million USD", anchor=False)
         figure = charts.signed_bars(net["ts"], net["value"] / 1e6, "million USD")
         st.plotly_chart(figure, config=charts.STATIC_CONFIG, key="netflow")
     month = queries.this_minute() - max(period, PERIODS["30 d"])

@@ -633,7 +633,7 @@ def _equity(connection: psycopg.Connection[Any], book: _Book, start: datetime, e
 def _operation(connection: psycopg.Connection[Any], markets: Sequence[_Bars], seeded: Seeded, now: datetime) -> None:
     for bars in markets:
         connection.execute(
-            "insert into source_status values ('simulated', %s, %s, 'ohlcv_5m', %s, %s, null, null, %s, %s)",
+            "insert into source_status values ('simulated', %s, %s, 'candles 5m', %s, %s, null, null, %s, %s)",
             (EXCHANGE, bars.symbol, bars.ts[-1], now - timedelta(seconds=40), len(bars.ts), 41_250.0),
         )
     connection.execute(

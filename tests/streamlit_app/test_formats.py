@@ -73,13 +73,52 @@ def test_unknown_key_is_written_in_words() -> None:
     assert formats.words("max_open_positions") == "Max open positions"
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "text"), [("net_profit", 0.0123, "1.23%"), ("atr_ratio", 3.4567, "3.457"), ("setup", None, "–")]
-)
-def test_gate_is_written_in_its_own_unit(name: str, value: float | None, text: str) -> None:
-    assert formats.gate_number(name, value) == text
-
-
 def test_literal_text_keeps_its_letters_under_markdown() -> None:
     assert formats.literal("a_b *c* [d](e) <i> `f` $g$") == r"a\_b \*c\* \[d\]\(e\) \<i\> \`f\` \$g\$"
     assert "\n" not in formats.literal("one\ntwo")
+
+
+def test_keys_read_as_names_with_the_capitals_of_the_field() -> None:
+    assert formats.name("ema_50_distance") == "EMA 50 distance"
+    assert formats.name("btc_correlation_96") == "BTC correlation 96"
+    assert formats.name("exchange_netflow_usd") == "Exchange netflow USD"
+    assert formats.name("net_profit") == "Net profit"
+    assert formats.words("net_profit") == "Net profit too small"
+
+
+@pytest.mark.parametrize(
+    ("gate", "value", "text"),
+    [
+        ("model", 1.0, "yes"),
+        ("setup", 0.0, "no"),
+        ("proposal", -1.0, "▼ Short"),
+        ("direction", 1.0, "▲ Long"),
+        ("proposal", 0.0, "none"),
+        ("net_profit", 0.021, "2.10%"),
+        ("consensus", 3.0, "3"),
+        ("atr_ratio", 3.4567, "3.457"),
+        ("setup", None, "–"),
+    ],
+)
+def test_gate_is_written_in_its_own_unit(gate: str, value: float | None, text: str) -> None:
+    assert formats.gate_number(gate, value) == text
+
+
+def test_figures_are_written_as_large_or_small_as_they_are() -> None:
+    assert formats.published(0.0001234) == "0.0001234"
+    assert formats.published(6_600_000.0) == "6.60M"
+    assert formats.published(44.0) == "44"
+    assert formats.published(None) == "–"
+
+
+def test_details_of_a_service_are_pairs_without_what_is_empty() -> None:
+    assert formats.details('{"p50_ms": 0.8, "lost": null, "sessions": ["paper", "swing"]}') == (
+        "p50 ms 0.8, sessions paper and swing"
+    )
+    assert formats.details("no json") == "–"
+
+
+def test_fear_and_greed_has_the_words_of_its_publisher() -> None:
+    said = [formats.fear_greed(value) for value in (24, 25, 46, 47, 54, 55, 75, 76)]
+
+    assert said == ["extreme fear", "fear", "fear", "neutral", "neutral", "greed", "greed", "extreme greed"]

@@ -150,6 +150,17 @@ def test_paper_session_is_chosen_first_and_the_address_can_choose_another(open_p
     assert "Fingerprint of this replay" in text_of(app)
 
 
+def test_session_of_the_settings_is_chosen_before_older_ones(
+    open_page: OpenPage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRADING_SESSION__NAME", "replay-spring")
+
+    app = open_page("performance")
+
+    assert app.selectbox(key="session").value == "replay-spring"
+    assert "Fingerprint of this replay" in text_of(app)
+
+
 def test_signals_narrow_down_by_side_and_status(open_page: OpenPage) -> None:
     app = open_page("signals")
     everything = table_with(app, "side", "net_profit")
