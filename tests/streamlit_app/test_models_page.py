@@ -126,8 +126,8 @@ def test_importance_is_shown_by_gain_and_by_contribution(open_page: OpenPage, ch
 def test_contributions_to_the_newest_signals_are_named_strongest_first(open_page: OpenPage, change: Change) -> None:
     change(
         "update signals set model_id = 'BTCUSDT-15m-1', "
-        """factors = '{"atr_pct": -0.021, "ret_1": 0.4, "rsi_14": 0.003, "macd": 0.05, "body": 0.001, '
-            '"score": 61.0, "score_technical": 0.9}\'"
+        """factors = '{"atr_pct": -0.021, "ret_1": 0.4, "rsi_14": 0.003, "macd": 0.05, "body": 0.001, """
+        """"score": 61.0, "score_technical": 0.9}'"""
     )
 
     moved = table_with(chosen(open_page("models"), "BTCUSDT-15m-1"), "moved", "side")["moved"]
