@@ -17,6 +17,7 @@ from trading_pipelines.domain.onchain.transactions import FlowThresholds
 from trading_pipelines.domain.prediction_markets.markets import OddsPolicy
 from trading_pipelines.domain.simulation.spec import SimulatedMarketSpec
 from trading_pipelines.store.connection import Connection
+from trading_pipelines.store.repositories import source_states
 
 NOW = datetime(2026, 3, 10, 12, 1, tzinfo=UTC)
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
@@ -67,6 +68,26 @@ def test_what_was_known_then_is_what_a_later_derivation_says_of_then(market: Con
         "select series, coin, ts, available_at, value from observations where available_at <= %s", (then,)
     ).fetchall()
     assert sorted(known_then) == sorted(later)
+
+
+def test_hours_that_nobody_has_looked_at_are_not_taken_for_quiet_ones(connection: Connection) -> None:
+    connection.execute(
+        "insert into whale_transactions values ('whale_alert', '1', 'b', 'BTC', %(ts)s, %(ts)s, 200, 2e7, 'UNKNOWN', "
+        "'someone', 'EXCHANGE', 'Northpool', 'INFLOW')",
+        {"ts": NOW - 10 * HOUR},
+    )
+    sources = flow_sources(simulated=False, cryptoquant=False, dune_coins=())
+
+    def hours() -> list[datetime]:
+        derive_flows(connection, "bybit", sources, ["BTC"], NOW - DAY, NOW, SCORE)
+        found = connection.execute("select ts from observations where series = 'exchange_netflow_usd' order by ts")
+        return [ts for (ts,) in found.fetchall()]
+
+    source_states.record_success(connection, "whale_alert", NOW - 4 * HOUR, None, 1, 0)
+    source_states.record_failure(connection, "whale_alert", NOW, "does not answer")
+    assert hours()[-1] == NOW.replace(minute=0) - 5 * HOUR
+    source_states.record_success(connection, "whale_alert", NOW, None, 0, 0)
+    assert hours()[-1] == NOW.replace(minute=0) - HOUR
 
 
 def test_very_large_transaction_is_told_of_once(market: Connection) -> None:

@@ -29,7 +29,7 @@ from trading_pipelines.domain.onchain.transactions import STABLECOINS, FlowDirec
 from trading_pipelines.domain.simulation.flows import FLOW_COINS
 from trading_pipelines.domain.simulation.market import EXCHANGE as SIMULATED_EXCHANGE
 from trading_pipelines.settings import Settings
-from trading_pipelines.store.repositories import candles, events, flows, instruments, observations
+from trading_pipelines.store.repositories import candles, events, flows, instruments, observations, source_states
 
 Connection = psycopg.Connection[Any]
 SERIES = ("exchange_netflow_usd", "whale_score", "stablecoin_inflow_usd")
@@ -107,7 +107,11 @@ def compute_flows(
     end: datetime,
     spec: WhaleScoreSpec,
 ) -> list[Observation]:
-    """What `derive_flows` stores, from the rows that were known by `end`."""
+    """What `derive_flows` stores, from the rows that were known by `end`.
+
+    Of a source that does not answer nothing is summed from then on: an hour that nobody has looked at is not one
+    without transactions.
+    """
     begins = flows.first_transaction(connection, sources.transactions)
     found = _from_flows(connection, exchange, sources, start, end)
     if begins is None:
@@ -116,11 +120,12 @@ def compute_flows(
     first_day = Timeframe.D1.floor(begins + DAY) if begins > start else Timeframe.D1.floor(start)
     known = _flows(connection, sources.transactions, first_day - spec.norm_days * DAY, end)
     summed = [coin for coin in coins if coin not in sources.flows]
-    hours = Timeframe.H1.floor(end)
+    looked_until = min(end, source_states.last_success(connection, sources.transactions) or end)
+    hours = Timeframe.H1.floor(looked_until)
     found += hourly_netflow(known, summed, sources.transactions, first_hour, hours)
     if MARKET not in sources.flows:
         found += stablecoin_inflow(known, sources.transactions, first_hour, hours)
-    found += whale_scores(known, coins, sources.transactions, first_day, Timeframe.D1.floor(end), spec)
+    found += whale_scores(known, coins, sources.transactions, first_day, Timeframe.D1.floor(looked_until), spec)
     return [observation for observation in found if observation.available_at <= end]
 
 
