@@ -20,6 +20,7 @@ from trading_pipelines.application.odds import update_odds
 from trading_pipelines.application.replay import replay
 from trading_pipelines.application.sentiment import open_readers, update_sentiment
 from trading_pipelines.cli import main
+from trading_pipelines.cli.explain_tree import show
 from trading_pipelines.domain.alternative.series import SIMULATED, Observation
 from trading_pipelines.domain.features import registry
 from trading_pipelines.domain.features.observations import MARGIN
@@ -372,6 +373,18 @@ def test_unknown_observations_and_texts_name_what_is_near(connection: Connection
     for number in ("999999999", "-1", "x"):
         with pytest.raises(UserError, match=f"no text has the number '{number}'"):
             explain_text(connection, "simulated", number, spec)
+
+
+def test_score_that_was_made_anew_since_the_decision_says_so(
+    connection: Connection, order: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    found = explain_trade(connection, order["order"])
+    show(found)
+    assert "made anew since" not in capsys.readouterr().out
+    connection.execute("update composite_scores set score = score / 2 where ts = %s", (order["ts"],))
+    show(explain_trade(connection, order["order"]))
+    assert f"at the decision it was {found.content['signal']['factors']['score']:.8g}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("question", ["order", "candle", "model", "signal", "observation", "text"])

@@ -6,13 +6,14 @@ Text from outside is printed as it is stored: plain, without markup and control 
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from math import isnan, nan
+from math import isclose, isnan, nan
 from typing import Any
 
 from rich.console import Console
 from rich.tree import Tree
 
 from trading_pipelines.application.lineage import Explanation
+from trading_pipelines.application.manual import STRATEGY as BY_HAND
 
 Row = Mapping[str, Any]
 
@@ -48,6 +49,9 @@ def _draw_trade(tree: Tree, found: Row) -> None:
         tree.add("no signal led to it")
         return
     _draw_signal(tree, found)
+    if signal["strategy"] == BY_HAND:
+        tree.add("a person's decision: no model, no features and no score led to it")
+        return
     _draw_model_version(tree, found)
     _draw_features(tree, found)
     _draw_score(tree, found)
@@ -182,6 +186,9 @@ def _draw_score(tree: Tree, found: Row) -> None:
         f"composite score {_number(_float(score['score']))}, confidence {_number(_float(score['confidence']))}, "
         f"{score['consensus']} of {score['known']} known factors agree"
     )
+    decided = found["signal"]["factors"].get("score")
+    if decided is not None and not isclose(decided, _float(score["score"]), abs_tol=1e-6):
+        node.add(f"made anew since, from other rows: at the decision it was {_number(decided)}")
     for name, factor in score["factors"].items():
         numbers = {key: _float(value) for key, value in factor.items()}
         if isnan(numbers["value"]):
