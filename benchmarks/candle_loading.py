@@ -78,7 +78,7 @@ def compare(connection: Connection, url: str, folder: Path, rows: int) -> dict[s
     for _ in range(REPEATS):
         for way, run in ways.items():
             if way in ("copy", "fresh"):
-                connection.execute("truncate ohlcv_1m, ohlcv_revisions")
+                connection.execute("truncate ohlcv_1m, ohlcv_corrections")
                 connection.commit()
             began = time.perf_counter()
             run()

@@ -265,13 +265,20 @@ def test_failing_symbol_is_recorded_and_does_not_stop_the_others(database: str) 
             "select symbol, last_error from source_status where dataset = 'candles 5m' order by 1"
         ).fetchall()
     assert failed == [("BTCUSDT", "BTCUSDT is on holiday"), ("SOLUSDT", None)]
+
+    def known() -> tuple[object, ...] | None:
+        with connect(database) as connection:
+            return connection.execute(
+                "select last_error, last_ts, rows_written, failures, failures_in_a_row from source_status "
+                "where symbol = 'BTCUSDT' and dataset = 'candles 5m'"
+            ).fetchone()
+
+    venue.broken_symbols = {"BTCUSDT"}
+    run(database, venue)
+    assert known() == ("BTCUSDT is on holiday", None, 0, 2, 2)
+    venue.broken_symbols = set()
     assert run(database, venue).errors == ()
-    with connect(database) as connection:
-        row = connection.execute(
-            "select last_error, last_ts, rows_written from source_status "
-            "where symbol = 'BTCUSDT' and dataset = 'candles 5m'"
-        ).fetchone()
-    assert row == (None, M5.last_closed(NOW), BARS)
+    assert known() == (None, M5.last_closed(NOW), BARS, 2, 0)
 
 
 def test_progress_grows_to_the_whole_and_counts_rows(database: str) -> None:

@@ -710,9 +710,12 @@ def test_missing_kill_switch_row_counts_as_engaged(connection: Connection) -> No
     assert status.platform_status(connection).kill_engaged
 
 
-def test_source_status_counts_open_gaps_and_quarantine_per_symbol(connection: Connection, bitcoin: int) -> None:
+def test_source_status_counts_gaps_and_quarantine_per_symbol_and_dataset(connection: Connection, bitcoin: int) -> None:
     add_instrument(connection, "ETH")
-    insert(connection, "source_status", source="ccxt", exchange="bybit", symbol="BTCUSDT", dataset="ohlcv_5m")
+    for dataset in ("candles 5m", "funding"):
+        insert(
+            connection, "source_status", source="ccxt", exchange="bybit", symbol="BTCUSDT", dataset=dataset, last_ts=NOW
+        )
     for number, verdict in enumerate(("open", "open", "absent")):
         insert(
             connection,
@@ -735,10 +738,15 @@ def test_source_status_counts_open_gaps_and_quarantine_per_symbol(connection: Co
         payload=Jsonb({"x": "y" * 900}),
     )
 
-    found = status.source_status(connection).set_index("symbol")
+    counts = ["open_gaps", "missing_bars", "quarantined", "failures"]
+    found = status.source_status(connection).set_index(["symbol", "dataset"])
 
-    assert found.loc["BTCUSDT", ["open_gaps", "missing_bars", "quarantined"]].tolist() == [2, 6, 1]
-    assert found.loc["ETHUSDT", ["open_gaps", "quarantined"]].tolist() == [0, 0]
+    assert found.loc[("BTCUSDT", "candles 5m"), counts].tolist() == [2, 6, 1, 0]
+    assert found.loc[("BTCUSDT", "funding"), counts].tolist() == [0, 0, 0, 0]
+    assert found.loc["ETHUSDT", ["open_gaps", "quarantined"]].to_numpy().tolist() == [[0, 0]]
+    # A candle is late by the time since its close.
+    lags = found.loc["BTCUSDT", "lag_seconds"]
+    assert lags["funding"] - lags["candles 5m"] == pytest.approx(300)
     assert status.list_gaps(connection, 10)["verdict"].tolist() == ["open", "open", "absent"]
     assert len(status.list_quarantine(connection, 10)["payload"][0]) == 400
 

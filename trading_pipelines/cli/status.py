@@ -1,5 +1,6 @@
 """`trading status`: what runs, how fresh the data is, whether trading is stopped."""
 
+import statistics
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -85,7 +86,7 @@ def _database(settings: "Settings") -> dict[str, Any]:
                 "parity": [vars(report) for report in newest_reports(connection)],
                 "services": _records(state.services, "service", "age_seconds", "started_at"),
                 "candles": _freshness(newest_candles(connection)),
-                "sources": _sources(sources, state.now),
+                "sources": _sources(sources),
                 "problems": _problems(sources),
                 "stale": [vars(waiting) for waiting in stale_data(connection)],
                 "changes_to_follow": changes_to_follow(connection),
@@ -107,23 +108,38 @@ def _records(frame: "pd.DataFrame", *columns: str) -> list[dict[str, Any]]:
     return [{name: row[name] for name in columns} for row in rows]
 
 
-def _sources(sources: "pd.DataFrame", now: datetime) -> list[dict[str, Any]]:
-    """Per symbol and dataset of each source: newest row and its lag, gaps, refused rows, speed and the last error."""
-    found: list[dict[str, Any]] = []
-    for row in sources[sources["source"].notna()].to_dict("records"):
-        newest = None if row["last_ts"] is None or row["last_ts"] != row["last_ts"] else row["last_ts"]
-        speed = row["rows_per_second"]
-        found.append(
-            {
-                **{name: row[name] for name in ("source", "exchange", "symbol", "dataset")},
-                "last_ts": newest,
-                "lag_seconds": None if newest is None else round((now - newest).total_seconds(), 1),
-                **{name: int(row[name]) for name in ("open_gaps", "missing_bars", "quarantined", "rows_written")},
-                "rows_per_second": None if speed != speed else speed,
-                "last_error": row["last_error"] if isinstance(row["last_error"], str) else None,
-            }
+_TOLD = ("source", "exchange", "symbol", "dataset", "last_ts", "lag_seconds", "last_success_at")
+_COUNTED = ("open_gaps", "missing_bars", "quarantined", "failures", "failures_in_a_row", "rows_written")
+_LAST = ("rows_per_second", "last_error", "last_error_at")
+
+
+def _sources(sources: "pd.DataFrame") -> list[dict[str, Any]]:
+    """Per symbol and dataset of each source: newest row and its lag, gaps, refused rows, failures and speed."""
+    asked = sources[sources["source"].notna()].astype(dict.fromkeys(_COUNTED, "int64"))
+    known = asked.astype(object).where(asked.notna(), None)
+    return _records(known, *_TOLD, *_COUNTED, *_LAST)
+
+
+def _by_dataset(sources: "Sequence[dict[str, Any]]") -> list[tuple[Any, ...]]:
+    """The same over all symbols: how many, the newest row, the longest lag, sums, and the usual speed."""
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row in sources:
+        groups.setdefault((row["source"], row["exchange"], row["dataset"]), []).append(row)
+    return [
+        (
+            *key,
+            len(rows),
+            max((row["last_ts"] for row in rows if row["last_ts"] is not None), default=None),
+            max((row["lag_seconds"] / 60 for row in rows if row["lag_seconds"] is not None), default=None),
+            *(sum(row[name] for row in rows) for name in ("missing_bars", "quarantined", "failures")),
+            _middle([row["rows_per_second"] for row in rows if row["rows_per_second"] is not None]),
         )
-    return found
+        for key, rows in sorted(groups.items())
+    ]
+
+
+def _middle(values: list[float]) -> float | None:
+    return statistics.median(values) if values else None
 
 
 def _freshness(newest: "pd.DataFrame") -> list[dict[str, Any]]:
@@ -185,6 +201,19 @@ def _show(found: dict[str, Any]) -> None:
         for c in found["candles"]
     ]
     print_table("Newest candles", ("exchange", "timeframe", "symbols", "closed", "lag (min)"), candles)
+    columns = (
+        "source",
+        "exchange",
+        "dataset",
+        "symbols",
+        "newest",
+        "lag (min)",
+        "missing",
+        "refused",
+        "failed",
+        "rows/s",
+    )
+    print_table("Sources", columns, _by_dataset(found["sources"]))
     print_table(
         "Source errors", ("exchange", "symbol", "dataset", "error"), [tuple(p.values())[:4] for p in found["problems"]]
     )

@@ -115,9 +115,11 @@ def upsert(cursor: psycopg.Cursor[Any], table: str, key: Sequence[str], columns:
         return UpsertCount(inserted=rows)
     merge = _Merge(table, key, columns, types)
     merge.stage(cursor)
-    # Insert first and update the rest: a row counts as inserted or updated by the statement that wrote it.
-    inserted = merge.insert_missing(cursor)
-    updated = merge.update_changed(cursor) if inserted < rows else 0
+    # A row counts as updated or inserted by the statement that wrote it. Where everything has changed the first is all.
+    updated = merge.update_changed(cursor)
+    inserted = merge.insert_missing(cursor) if updated < rows else 0
+    if updated + inserted < rows:
+        updated += merge.update_changed(cursor)  # rows that another writer has inserted in between
     return UpsertCount(inserted, updated, rows - inserted - updated)
 
 

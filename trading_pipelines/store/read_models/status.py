@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 import psycopg
 
+from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.store.connection import read_frame
 from trading_pipelines.store.read_models.chart import TIMEFRAMES
 
@@ -50,25 +51,34 @@ def platform_status(connection: psycopg.Connection[Any]) -> PlatformStatus:
 
 
 _SOURCES = """
-select i.exchange, i.symbol, i.instrument_id, i.status, s.source, s.dataset, s.last_ts, s.last_success_at,
-       s.last_error, s.last_error_at, s.rows_written, s.rows_per_second,
+select i.exchange, i.symbol, i.instrument_id, i.status, s.source, s.dataset, s.last_ts,
+       extract(epoch from now() - s.last_ts - {length})::float8 as lag_seconds, s.last_success_at,
+       s.last_error, s.last_error_at, coalesce(s.failures, 0) as failures,
+       coalesce(s.failures_in_a_row, 0) as failures_in_a_row, s.rows_written, s.rows_per_second,
        coalesce(g.gaps, 0) as open_gaps, coalesce(g.bars, 0) as missing_bars, coalesce(q.rows, 0) as quarantined
 from instruments i
 left join source_status s on s.exchange = i.exchange and s.symbol = i.symbol
 left join (
-    select instrument_id, count(*) as gaps, sum(bars) as bars from ohlcv_gaps where verdict = 'open' group by 1
-) g on g.instrument_id = i.instrument_id
+    select instrument_id, 'candles ' || timeframe as dataset, count(*) as gaps, sum(bars)::bigint as bars
+    from ohlcv_gaps where verdict = 'open' group by 1, 2
+) g on g.instrument_id = i.instrument_id and g.dataset = s.dataset
 left join (
-    select exchange, symbol, count(*) as rows from ohlcv_quarantine group by 1, 2
-) q on q.exchange = i.exchange and q.symbol = i.symbol
+    select source, exchange, symbol, 'candles ' || timeframe as dataset, count(*) as rows
+    from ohlcv_quarantine group by 1, 2, 3, 4
+) q on (q.source, q.exchange, q.symbol, q.dataset) = (s.source, s.exchange, s.symbol, s.dataset)
 where i.followed or s.source is not null
 order by i.exchange, i.symbol, s.dataset
 """
 
 
 def source_status(connection: psycopg.Connection[Any]) -> pd.DataFrame:
-    """One row per symbol and dataset: last candle, errors, gaps, quarantined rows; symbols without a source too."""
-    return read_frame(connection, _SOURCES, {})
+    """One row per source, symbol and dataset: newest row, lag, failures, gaps, quarantined rows, speed.
+
+    A candle is late by the time since its close. Symbols without a source have a row as well.
+    """
+    lengths = "".join(f" when 'candles {t}' then interval '{t.minutes} minutes'" for t in Timeframe)
+    length = f"case s.dataset{lengths} when 'mark 1h' then interval '1 hour' else interval '0' end"
+    return read_frame(connection, _SOURCES.format(length=length), {})
 
 
 # One index probe per instrument and timeframe.

@@ -94,14 +94,18 @@ def as_known(
     A candle that was corrected later appears in the version that it had then.
     """
     query = f"""
+        with former as (
+            select distinct on (v.ts) v.ts, v.open, v.high, v.low, v.close, v.volume
+            from ohlcv_corrections r
+            cross join lateral unnest(r.ts, r.open, r.high, r.low, r.close, r.volume)
+                as v (ts, open, high, low, close, volume)
+            where r.instrument_id = %(id)s and r.timeframe = %(timeframe)s and r.replaced_at > %(as_of)s
+              and r.first_ts < %(end)s and r.last_ts >= %(start)s and v.ts >= %(start)s and v.ts < %(end)s
+            order by v.ts, r.replaced_at, r.correction_id
+        )
         select c.ts, coalesce(r.open, c.open) as open, coalesce(r.high, c.high) as high, coalesce(r.low, c.low) as low,
                coalesce(r.close, c.close) as close, coalesce(r.volume, c.volume) as volume
-        from {table_name(timeframe)} c
-        left join lateral (
-            select v.* from ohlcv_revisions v
-            where v.instrument_id = c.instrument_id and v.timeframe = %(timeframe)s and v.ts = c.ts
-              and v.replaced_at > %(as_of)s
-            order by v.replaced_at, v.revision_id limit 1) r on true
+        from {table_name(timeframe)} c left join former r on r.ts = c.ts
         where c.instrument_id = %(id)s and c.ts >= %(start)s and c.ts < %(end)s and c.available_at <= %(as_of)s
         order by c.ts
     """
@@ -114,7 +118,7 @@ def anything_to_follow(connection: psycopg.Connection[Any], exchange: str) -> bo
     found = connection.execute(
         """
         select exists (
-            select from ohlcv_revisions join instruments using (instrument_id) where exchange = %(e)s and not traced
+            select from ohlcv_corrections join instruments using (instrument_id) where exchange = %(e)s and not traced
         ) or exists (
             select from late_inputs left join instruments using (instrument_id)
             where not late_inputs.traced and (late_inputs.kind = 'observations' or exchange = %(e)s)
@@ -128,19 +132,30 @@ def anything_to_follow(connection: psycopg.Connection[Any], exchange: str) -> bo
 
 
 def untraced(connection: psycopg.Connection[Any], exchange: str) -> list[Correction]:
-    """Corrections whose consequences nobody has looked for yet; from now on they count as traced."""
+    """Corrections whose consequences nobody has looked for yet; from now on they count as traced.
+
+    Candles that lie more than a week apart are corrections of their own, so that what lies between is not suspected.
+    """
     with connection.cursor(row_factory=class_row(Correction)) as cursor:
         return cursor.execute(
             """
             with taken as (
-                update ohlcv_revisions r set traced = true
+                update ohlcv_corrections r set traced = true
                 from instruments i
                 where i.instrument_id = r.instrument_id and i.exchange = %s and not r.traced
                 returning r.instrument_id, i.symbol, i.exchange, r.timeframe, r.ts
+            ), replaced as (
+                select instrument_id, symbol, exchange, timeframe, unnest(ts) as ts from taken
+            ), apart as (
+                select *, ts - lag(ts) over series > interval '7 days' as is_apart
+                from replaced window series as (partition by instrument_id, timeframe order by ts)
+            ), numbered as (
+                select *, count(*) filter (where is_apart) over series as number
+                from apart window series as (partition by instrument_id, timeframe order by ts)
             )
             select instrument_id, symbol, exchange, timeframe, min(ts) as first, max(ts) as last,
-                   count(*)::int as candles
-            from taken group by 1, 2, 3, 4 order by 1, 4
+                   count(distinct ts)::int as candles
+            from numbered group by 1, 2, 3, 4, number order by 1, 4, 5
             """,
             (exchange,),
         ).fetchall()
