@@ -27,4 +27,4 @@ def gates(measured: pd.DataFrame, key: str) -> None:
             "verdict": measured["passed"].map({True: "✓", False: "✗"}),
         }
     )
-    layout.table(shown, _GATE_COLUMNS, key)
+    layout.table(shown, _GATE_COLUMNS, key, rows=len(shown))

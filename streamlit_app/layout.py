@@ -25,8 +25,8 @@ from trading_pipelines.store.read_models.sessions import SessionSummary
 
 _log = logging.getLogger(__name__)
 _HEADER_PX, _ROW_PX = 34, 33
-_DESK_PX = 1_050
-"""Width of the page beside the sidebar on a common screen."""
+_DESK_PX, _GAP_PX = 1_050, 8
+"""Width of the page beside the sidebar on a common screen, and the gap between two cards."""
 _RETRY_SECONDS = 5
 _STALE_AFTER = 60
 """Seconds without a heartbeat after which a service is called silent."""
@@ -207,7 +207,7 @@ def cards(items: Sequence[Card], min_width: int = 155) -> None:
     """Draw cards in rows of equal length on a desk, and in two columns on a phone."""
     if not items:
         return
-    rows = math.ceil(len(items) * min_width / _DESK_PX)
+    rows = math.ceil(len(items) * (min_width + _GAP_PX) / _DESK_PX)
     with st.grid(math.ceil(len(items) / rows), min_column_width=min_width, gap="xsmall"):
         for item in items:
             st.metric(

@@ -25,13 +25,13 @@ _SEARCH_COMMAND = (
 _LIST_COLUMNS = (
     Column("strategy", "Strategy", kind="text", pinned=True, width=120),
     Column("kind", "Kind", kind="text", width=100),
-    Column("symbols", "Symbols", lambda v: ", ".join(v), kind="text", width=150),
+    Column("traded", "Symbols", kind="text", width=150),
     Column("timeframe", "Timeframe", kind="text"),
     Column("starts_at", "From, UTC", formats.moment, kind="text", width=130),
     Column("ends_at", "To, UTC", formats.moment, kind="text", width=130),
     Column("total_return", "Return", formats.percent, layout.by_sign),
     Column("held_return", "BTC held", formats.percent, layout.by_sign),
-    Column("max_drawdown", "Drawdown", formats.share),
+    Column("max_drawdown", "Drawdown", lambda v: formats.share(-v)),
     Column("sharpe", "Sharpe", formats.ratio),
     Column("trades", "Closed", lambda v: formats.number(v, 0)),
     Column("win_rate", "Win rate", formats.share),
@@ -249,7 +249,7 @@ def _search(search: SearchSummary) -> None:
             Column("params", "Parameters", kind="text", width=160),
             Column("sharpe", "Sharpe", formats.ratio),
             Column("total_return", "Return", formats.percent, layout.by_sign),
-            Column("max_drawdown", "Drawdown", formats.share),
+            Column("max_drawdown", "Drawdown", lambda v: formats.share(-v)),
             Column("trades", "Closed", lambda v: formats.number(v, 0)),
         )
         layout.table(trials, columns, "trials", rows=10)
@@ -258,6 +258,11 @@ def _search(search: SearchSummary) -> None:
 
 def _pairs(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+def _some(symbols: Sequence[str]) -> str:
+    """Symbols by name where they are few."""
+    return ", ".join(symbols) if len(symbols) <= 3 else f"{len(symbols)} symbols"
 
 
 def _page() -> None:
@@ -270,6 +275,7 @@ def _page() -> None:
         st.code(_COMMAND, language="bash")
         return
     listed["kind"] = listed["search_id"].isna().map({True: "Backtest", False: "Out of sample"})
+    listed["traded"] = [_some(symbols) for symbols in listed["symbols"]]
     row = layout.table(listed, _LIST_COLUMNS, "backtests", rows=7, selectable=True, selected=0)
     found = queries.backtest(listed["backtest_id"].iloc[row or 0])
     if found is not None:
