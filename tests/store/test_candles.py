@@ -167,6 +167,30 @@ def test_filled_gap_is_repaired_and_a_partly_filled_one_shrinks(connection: Conn
     assert known_gaps(connection) == [(40, 50, 10, "absent"), (100, 101, 1, "repaired")]
 
 
+def test_proof_of_absence_does_not_cover_what_is_missing_since(connection: Connection, instrument_id: int) -> None:
+    write(connection, instrument_id, make(40))
+    for bars in (50, 50, 60):
+        cover(connection, instrument_id, START, START + bars * M5.delta)
+        gaps.record_gaps(connection, [instrument_id], M5, START, START + DAY)
+        found = known_gaps(connection)
+        gaps.confirm_absent(connection, [instrument_id], M5, START, START + DAY, gaps.Proof())
+    assert found == [(40, 60, 20, "open")]
+    assert connection.execute("select verdict, asked from ohlcv_gaps").fetchall() == [("absent", 1)]
+
+
+def test_gap_that_opens_again_is_proven_anew(connection: Connection, instrument_id: int) -> None:
+    hole = make(288).iloc[40:50]
+    write(connection, instrument_id, make(288).drop(index=hole.index))
+    cover(connection, instrument_id, START, START + DAY)
+    gaps.record_gaps(connection, [instrument_id], M5, START, START + DAY)
+    gaps.confirm_absent(connection, [instrument_id], M5, START, START + DAY, gaps.Proof())
+    write(connection, instrument_id, hole)
+    gaps.record_gaps(connection, [instrument_id], M5, START, START + DAY)
+    connection.execute("delete from ohlcv_5m where ts = any(%s)", (list(hole["ts"]),))
+    gaps.record_gaps(connection, [instrument_id], M5, START, START + DAY)
+    assert connection.execute("select verdict, asked, repaired_from from ohlcv_gaps").fetchall() == [("open", 0, None)]
+
+
 def test_latest_bars_are_the_newest_closed_ones(connection: Connection, instrument_id: int) -> None:
     write(connection, instrument_id, make(10))
     as_of = START + timedelta(minutes=29)

@@ -47,9 +47,14 @@ insert into ohlcv_gaps as known (instrument_id, timeframe, gap_start, gap_end, b
 select instrument_id, %(timeframe)s, gap_start, gap_end, bars from found
 on conflict (instrument_id, timeframe, gap_start) do update set
     gap_end = excluded.gap_end, bars = excluded.bars,
-    verdict = case when known.verdict = 'repaired' then 'open' else known.verdict end
+    verdict = case when {is_new} then 'open' else known.verdict end,
+    detected_at = case when {is_new} then now() else known.detected_at end,
+    asked = case when {is_new} then 0 else known.asked end,
+    repaired_from = case when {is_new} then null else known.repaired_from end
 where known.verdict = 'repaired' or (known.gap_end, known.bars) is distinct from (excluded.gap_end, excluded.bars)
 """
+# What is missing again, or farther than before, has not been asked about: no proof of absence covers it.
+_IS_NEW = "(known.verdict = 'repaired' or excluded.gap_end > known.gap_end)"
 
 
 def record_gaps(
@@ -59,7 +64,7 @@ def record_gaps(
     start: datetime,
     end: datetime,
 ) -> None:
-    """Bring the known gaps that touch [start, end) up to date: new ones open, filled ones repaired."""
+    """Bring the known gaps that touch [start, end) up to date: new and grown ones open, filled ones repaired."""
     arguments = {
         "ids": list(instrument_ids),
         "timeframe": timeframe.value,
@@ -67,7 +72,8 @@ def record_gaps(
         "start": start,
         "end": end,
     }
-    connection.execute(sql.SQL(_RECORD).format(table=sql.Identifier(table_name(timeframe))), arguments)
+    table = sql.Identifier(table_name(timeframe))
+    connection.execute(sql.SQL(_RECORD).format(table=table, is_new=sql.SQL(_IS_NEW)), arguments)
 
 
 @dataclass(frozen=True)

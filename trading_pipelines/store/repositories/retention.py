@@ -11,7 +11,7 @@ from trading_pipelines.store.repositories.candles import table_name
 
 
 def forget(connection: psycopg.Connection[Any], timeframe: Timeframe, before: datetime) -> int:
-    """Remove candles that open before that time, with their coverage and gaps; how many rows or chunks went.
+    """Remove candles that open before that time, with their coverage, gaps and marks; how many rows or chunks went.
 
     On TimescaleDB whole chunks are dropped, which costs nothing, so up to a week more may stay; elsewhere rows are
     deleted. What was derived from them stays. A later ingestion of the time before would fetch it again.
@@ -29,6 +29,7 @@ def forget(connection: psycopg.Connection[Any], timeframe: Timeframe, before: da
         (before, timeframe.value),
     )
     connection.execute("delete from ohlcv_gaps where timeframe = %s and gap_end <= %s", (timeframe.value, before))
+    connection.execute("delete from ohlcv_substitutes where timeframe = %s and ts < %s", (timeframe.value, before))
     return removed
 
 
