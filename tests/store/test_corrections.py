@@ -83,6 +83,16 @@ def test_correction_names_the_rows_it_reaches_and_rebuilding_changes_some_of_the
     assert trace_changes(market, "simulated", M15) == 0
 
 
+def test_corrections_far_apart_do_not_make_stale_what_lies_between(market: Connection) -> None:
+    build_features(market, "simulated", SYMBOLS, "15m", END - timedelta(days=45), END)
+    for days in (44, 2):
+        correct(market, "ETHUSDT", END - timedelta(days=days), 1.01)
+    trace_changes(market, "simulated", M15)
+    spans = [span for span in revisions.to_rebuild(market, "simulated") if span.symbol == "ETHUSDT"]
+    assert [span.from_ts for span in spans] == [END - timedelta(days=44), END - timedelta(days=2)]
+    assert spans[0].until_ts < spans[1].from_ts
+
+
 def test_correction_of_the_leader_reaches_every_symbol(market: Connection) -> None:
     correct(market, "BTCUSDT", END - timedelta(hours=2), 0.99)
     trace_changes(market, "simulated", M15)

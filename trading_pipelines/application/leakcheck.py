@@ -18,7 +18,6 @@ from trading_pipelines.domain.validation.leakage import Leak, compare
 from trading_pipelines.store.repositories import features as feature_store
 from trading_pipelines.store.repositories import instruments, revisions
 
-FloatRow = npt.NDArray[np.float64]
 REBUILD = "trading features rebuild"
 _HINDSIGHT = timedelta(days=1)
 _LIKELY = {
@@ -91,41 +90,61 @@ def explain_leaks(
     Inputs that changed after a row was built are known by name. Otherwise the row is computed once more with the day
     that came after it: where that gives the stored value, it was computed with what came after.
     """
-    told: dict[np.datetime64, str | tuple[FloatRow, str]] = {}
-    causes: list[str] = []
+    seen: dict[np.datetime64, _Seen] = {}
     for leak in leaks:
-        if leak.first not in told:
-            told[leak.first] = _examine(connection, exchange, symbol, Timeframe(timeframe), leak.first)
-        found = told[leak.first]
-        if isinstance(found, str):
-            causes.append(found)
-            continue
-        in_hindsight, otherwise = found
-        column = registry.NAMES.index(leak.column)
-        ahead = np.isclose(in_hindsight[column], leak.stored, rtol=1e-9, atol=1e-9, equal_nan=True)
-        likely = _LIKELY[registry.REGISTRY[column].source]
-        causes.append(f"computed with what came after the bar's close: {likely}" if ahead else otherwise)
-    return causes
+        if leak.first not in seen:
+            seen[leak.first] = _look_closer(connection, exchange, symbol, Timeframe(timeframe), leak.first)
+    return [_cause(seen[leak.first], leak) for leak in leaks]
 
 
-def _examine(
+@dataclass(frozen=True)
+class _Seen:
+    """A row that is not what was known, looked at more closely.
+
+    Attributes
+    ----------
+    changes : list of str
+        What is known to have happened to its inputs since; where anything has, the rest is not looked at.
+    in_hindsight : array of float or None
+        The row as it comes out with the day that came after it.
+    otherwise : str
+        What it is where nothing looked ahead.
+    """
+
+    changes: list[str]
+    in_hindsight: npt.NDArray[np.float64] | None = None
+    otherwise: str = ""
+
+
+def _look_closer(
     connection: psycopg.Connection[Any], exchange: str, symbol: str, bar: Timeframe, closed_at: np.datetime64
-) -> str | tuple[FloatRow, str]:
-    """What is known to have happened to the inputs of a row; else the row in hindsight, and what it is otherwise."""
+) -> _Seen:
     ts = closed_at - np.timedelta64(bar.minutes, "m")
     opened, instrument_id = _opened(ts), instruments.by_symbol(connection, exchange)[symbol].instrument_id
-    changed = revisions.why_stale(connection, f"features_{bar}", instrument_id, opened, opened + bar.delta)
-    if changed is not None:
-        return f"its inputs changed after it was built ({changed}): `{REBUILD}` computes it again"
+    changes = revisions.why_stale(connection, f"features_{bar}", instrument_id, opened, opened + bar.delta)
+    if changes:
+        return _Seen(changes)
     inputs = load_inputs(connection, exchange, symbol, bar, opened, opened + _HINDSIGHT)
     in_hindsight = compute_features(inputs).values[int(np.searchsorted(inputs.bars.ts, ts))]
     build = feature_store.newest_build(connection, instrument_id, current_feature_set(connection), bar, opened)
     if build is None:
-        return in_hindsight, "does not follow from its inputs: they, the code or the row have changed since"
+        return _Seen([], in_hindsight, "does not follow from its inputs: they, the code or the row have changed since")
     again = inputs_hash(load_inputs(connection, exchange, symbol, bar, build.start, build.end))
     if again == build.inputs_hash:
-        return in_hindsight, "does not follow from the inputs that it was built from: the row or the code was changed"
-    return in_hindsight, "its inputs are not those that it was built from, and nothing has noted the change"
+        return _Seen([], in_hindsight, "does not follow from the inputs of its build: the row or the code was changed")
+    return _Seen([], in_hindsight, "its inputs are not those of its build, and nothing has noted the change")
+
+
+def _cause(seen: _Seen, leak: Leak) -> str:
+    column = registry.NAMES.index(leak.column)
+    spec = registry.REGISTRY[column]
+    if seen.changes:
+        own = [change for change in seen.changes if spec.series and spec.series in change]
+        return f"its inputs changed after it was built ({(own or seen.changes)[0]}): `{REBUILD}` computes it again"
+    assert seen.in_hindsight is not None
+    if np.isclose(seen.in_hindsight[column], leak.stored, rtol=1e-9, atol=1e-9, equal_nan=True):
+        return f"computed with what came after the bar's close: {_LIKELY[spec.source]}"
+    return seen.otherwise
 
 
 def _recompute(

@@ -558,9 +558,9 @@ def _scores(scope: _Scope) -> _Result:
 def _why_score(scope: _Scope, instrument_id: int, closed_at: np.datetime64) -> str:
     closes = to_aware(closed_at)
     changed = revisions.why_stale(scope.connection, SCORES, instrument_id, closes - scope.timeframe.delta, closes)
-    if changed is None:
+    if not changed:
         return "made with what became known later"
-    return f"its inputs changed after it was made ({changed}): `{REBUILD}` computes it again"
+    return f"its inputs changed after it was made ({changed[0]}): `{REBUILD}` computes it again"
 
 
 def _sentiment(scope: _Scope) -> _Result:

@@ -18,6 +18,7 @@ from trading_pipelines.cli.context import (
     stored_symbols,
 )
 from trading_pipelines.cli.output import print_json, print_table
+from trading_pipelines.errors import UserError
 
 if TYPE_CHECKING:
     from trading_pipelines.settings import Settings
@@ -39,11 +40,14 @@ def build(
 ) -> None:
     """Compute and store the features of closed bars; rows that are there with the same values stay untouched."""
     from trading_pipelines.application.features import build_features
+    from trading_pipelines.application.reach import FEATURES
     from trading_pipelines.services.database import ready_database
     from trading_pipelines.store.connection import connect
 
     settings = prepare(exchange=exchange)
     frame = check_timeframe(timeframe or settings.signal_timeframe)
+    if f"features_{frame}" not in FEATURES:
+        raise UserError(f"--timeframe: features are made of bars of {', '.join(FEATURES.values())}, not of {frame}")
     until = moment(end, "--to") if end else datetime.now(UTC)
     since = moment(start, "--from") if start else until - timedelta(days=1)
     span(since, until)

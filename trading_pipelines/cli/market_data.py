@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trading_pipelines.cli.context import Exchange, Json, Symbols, moment, prepare, span, split_symbols
+from trading_pipelines.cli.features import show_stale, trace_stale
 from trading_pipelines.cli.output import print_json, print_table
 from trading_pipelines.cli.progress import progress_display
 from trading_pipelines.errors import UserError
@@ -70,11 +71,14 @@ def ingest(
                 connection, market, chosen, base, since, until, refetch=refetch, on_progress=partial(tell, base)
             )
             reports = {base: report}
+        stale = trace_stale(connection, settings)
     if as_json:
         summaries = {of: _summary(report) for of, report in reports.items()}
         print_json({"timeframes": summaries} if base is None else summaries[base])
     else:
         _show(reports)
+        if stale:
+            show_stale(stale)
     errors = [line for report in reports.values() for line in report.errors]
     for line in errors:
         typer.echo(f"error: {line}", err=True)

@@ -53,7 +53,8 @@ from waiting w join days d using (exchange, dataset)
 group by 1, 2, d.days order by 1, 2
 """
 _UNTRACED = """
-select (select count(*) from ohlcv_revisions where not traced) + (select count(*) from late_inputs where not traced)
+select (select coalesce(sum(candles), 0) from ohlcv_corrections where not traced)
+       + (select count(*) from late_inputs where not traced)
 """
 
 
@@ -67,4 +68,4 @@ def changes_to_follow(connection: psycopg.Connection[Any]) -> int:
     """Corrected candles and late inputs whose consequences nobody has looked for yet."""
     row = connection.execute(_UNTRACED).fetchone()
     assert row is not None
-    return row[0]
+    return int(row[0])

@@ -266,14 +266,14 @@ def note_stale(
 
 def why_stale(
     connection: psycopg.Connection[Any], dataset: str, instrument_id: int, start: datetime, end: datetime
-) -> str | None:
-    """What happened to the inputs of the rows of [start, end), where they wait for being rebuilt."""
-    row = connection.execute(
+) -> list[str]:
+    """What happened to the inputs of the rows of [start, end), where they wait for being rebuilt; the newest first."""
+    rows = connection.execute(
         "select cause from stale_spans where instrument_id = %s and dataset = %s and verdict = 'to rebuild' "
-        "and from_ts < %s and until_ts > %s order by stale_id desc limit 1",
+        "and from_ts < %s and until_ts > %s order by stale_id desc",
         (instrument_id, dataset, end, start),
-    ).fetchone()
-    return None if row is None else row[0]
+    ).fetchall()
+    return [cause for (cause,) in rows]
 
 
 def superseded_by(
@@ -286,11 +286,13 @@ def superseded_by(
 ) -> str | None:
     """What has changed, after something was said at `said_at`, in the features, charts or scores of [start, end).
 
-    What was said is kept as it was, and no longer follows from what is stored; None where it has to.
+    What was said is kept as it was, and no longer follows from what is stored; None where it has to, as it does where
+    the rebuild has changed nothing.
     """
     row = connection.execute(
         "select cause from stale_spans where instrument_id = %s and dataset = any(%s) and from_ts < %s "
-        "and until_ts > %s and coalesce(rebuilt_at, 'infinity') > %s order by stale_id limit 1",
+        "and until_ts > %s and coalesce(rebuilt_at, 'infinity') > %s and changed is distinct from 0 "
+        "order by stale_id limit 1",
         (instrument_id, [f"features_{timeframe}", "technical_signals", "composite_scores"], end, start, said_at),
     ).fetchone()
     return None if row is None else row[0]
