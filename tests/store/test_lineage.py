@@ -329,7 +329,8 @@ def test_every_observation_of_a_decision_leads_forward_to_its_signal(
     """Forward is the reverse of backward: oldest and newest row lead to the signal, what came later does not."""
     trade = explain_trade(connection, order["order"]).content
     spec = AggregationSpec()
-    rows = [(e, e[end]) for e in trade["observations"] if e["series"] != "funding_rate" and e["rows"] for end in ENDS]
+    rows = [(entry, entry[end]) for entry in trade["observations"] if entry["rows"] for end in ENDS]
+    assert {"fear_greed", "sentiment", "funding_rate"} <= {entry["series"] for entry, _ in rows}
     for entry, row in rows:
         at = datetime.fromisoformat(row["ts"])
         found = explain_observation(connection, "simulated", entry["series"], entry["coin"], at, spec).content

@@ -120,6 +120,8 @@ def test_reach_and_look_back_are_those_of_everything_that_reads_the_series() -> 
     assert reach_in_features("fear_greed", market=False) is None
     assert reach_in_scores("fear_greed", market=True) == timedelta(0)
     assert reach_in_scores("galaxy_score", market=False) is None
+    assert reach_in_features("funding_rate", market=False) == timedelta(0)
+    assert reach_in_scores("funding_rate", market=False) == timedelta(hours=24)
     assert looks_back("galaxy_score") == timedelta(0)
     assert looks_back("exchange_reserve") > timedelta(days=60)
     assert looks_back("funding_rate") == timedelta(days=2)

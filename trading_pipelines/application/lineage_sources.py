@@ -14,9 +14,9 @@ from typing import Any
 import psycopg
 
 from trading_pipelines.application.lineage import MOST_TRADES, Explanation, needs_of
-from trading_pipelines.domain.alternative.series import MARKET, SERIES, SIMULATED, coin_of
+from trading_pipelines.domain.alternative.series import MARKET, coin_of
 from trading_pipelines.domain.features.observations import MARGIN
-from trading_pipelines.domain.lineage import reach_in_features, reach_in_scores
+from trading_pipelines.domain.lineage import DATED, reach_in_features, reach_in_scores
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.sentiment.aggregate import AggregationSpec
 from trading_pipelines.errors import UserError
@@ -56,17 +56,16 @@ def explain_observation(
     UserError
         There is no such series, or it says nothing of that coin or time; the message names what is near.
     """
-    if series not in SERIES:
-        near = difflib.get_close_matches(series, SERIES, 3, 0.4) or sorted(SERIES)
+    if series not in DATED:
+        near = difflib.get_close_matches(series, DATED, 3, 0.4) or sorted(DATED)
         raise UserError(f"there is no series {series!r} (near: {', '.join(near)})")
-    simulated = exchange == SIMULATED
-    found = source_rows.versions(connection, series, coin, ts, ts, simulated=simulated)
+    found = source_rows.versions(connection, exchange, series, coin, ts)
     if not found:
-        raise _not_stored(connection, series, coin, ts, simulated=simulated)
+        raise _not_stored(connection, exchange, series, coin, ts)
     known_since = min(datetime.fromisoformat(row["available_at"]) for row in found)
     readers = list(_readers(connection, exchange, [_Value(series, coin, ts, ts, known_since)]))
     content = {
-        "series": {"name": series, "unit": SERIES[series].unit, "is": SERIES[series].meaning, "coin": coin},
+        "series": {"name": series, "unit": DATED[series].unit, "is": DATED[series].meaning, "coin": coin},
         "versions": found,
         "made_of": source_rows.made_of_rows(connection, series, coin, found[-1], texts),
         **lineage.read_forward(connection, exchange, readers, MOST_TRADES),
@@ -95,12 +94,12 @@ def explain_text(connection: Connection, exchange: str, text_id: str, texts: Agg
     return Explanation("text", text_id, content)
 
 
-def _not_stored(connection: Connection, series: str, coin: str, ts: datetime, *, simulated: bool) -> UserError:
-    near = source_rows.nearest_times(connection, series, coin, ts, simulated=simulated)
+def _not_stored(connection: Connection, exchange: str, series: str, coin: str, ts: datetime) -> UserError:
+    near = source_rows.nearest_times(connection, exchange, series, coin, ts)
     if near:
         told = ", ".join(f"{at:%Y-%m-%dT%H:%M}" for at in near)
         return UserError(f"{series} of {coin} says nothing of {ts:%Y-%m-%d %H:%M} (near: {told})")
-    coins = source_rows.coins_of(connection, series, simulated=simulated)
+    coins = source_rows.coins_of(connection, exchange, series)
     return UserError(f"{series} of {coin} is not stored (stored of: {', '.join(coins) or 'nothing'})")
 
 
@@ -127,11 +126,11 @@ def _readers(connection: Connection, exchange: str, values: Sequence[_Value]) ->
 
 
 def _owners(connection: Connection, exchange: str, coin: str) -> list[int] | None:
-    """Instruments for which a coin's values are read; None for all."""
+    """Instruments for which the values of a coin, or of a symbol, are read; None for all."""
     if coin == MARKET:
         return None
-    stored = instruments.by_symbol(connection, exchange).values()
-    return [row.instrument_id for row in stored if coin_of(row.instrument.base) == coin]
+    stored = instruments.by_symbol(connection, exchange).items()
+    return [row.instrument_id for symbol, row in stored if coin in (symbol, coin_of(row.instrument.base))]
 
 
 def _span(
@@ -140,12 +139,10 @@ def _span(
     """First and last instant at which a value could be read: until something so much newer was known, or too old."""
     if reach is None:
         return None
-    series = SERIES[value.series]
+    series = DATED[value.series]
     late = max(series.period + series.publication_lag + series.max_age, value.known_since - value.first)
     too_old = value.last + reach + late + series.max_age
-    newer = source_rows.superseded_at(
-        connection, value.series, value.coin, value.last + reach, simulated=exchange == SIMULATED
-    )
+    newer = source_rows.superseded_at(connection, exchange, value.series, value.coin, value.last + reach)
     return value.known_since, min(newer or too_old, too_old) + MARGIN
 
 

@@ -5,12 +5,13 @@ score (`domain.scoring.inputs`) read a series; the named rows alone give the sam
 loading the rows, and what stands behind them (`store.read_models.source_rows`).
 """
 
+from collections.abc import Mapping
 from datetime import timedelta
 
 import numpy as np
 import numpy.typing as npt
 
-from trading_pipelines.domain.alternative.series import SERIES
+from trading_pipelines.domain.alternative.series import SERIES, Series
 from trading_pipelines.domain.features.observations import MARGIN, OBSERVED, Measure, Observed, ObservedFeature
 from trading_pipelines.domain.scoring.inputs import INPUTS, Input, Scope
 
@@ -21,6 +22,13 @@ FUNDING = "funding_rate"
 """The settled rates of a market, read like a series of its symbol."""
 FUNDING_AGE = timedelta(days=2)
 """Age from which the feature of that name (`FeatureInputs.funding_rate`) reads a rate no more."""
+DATED: Mapping[str, Series] = {
+    **SERIES,
+    FUNDING: Series(
+        FUNDING, "fraction", "what longs pay to shorts at a settlement", timedelta(0), timedelta(0), FUNDING_AGE
+    ),
+}
+"""Everything from outside that features and scores read, by name."""
 _NONE: Positions = np.empty(0, np.intp)
 
 
@@ -86,13 +94,16 @@ def looks_back(series: str) -> timedelta:
 
 def reach_in_features(series: str, *, market: bool) -> timedelta | None:
     """By how much a newer value may follow while a value is still part of features; None if it is part of none."""
+    if series == FUNDING:
+        return timedelta(0)
     return max((f.window for f in OBSERVED if f.series == series and f.market == market), default=None)
 
 
 def reach_in_scores(series: str, *, market: bool) -> timedelta | None:
     """The same for the inputs of the composite score."""
     scope = Scope.MARKET if market else Scope.COIN
-    return max((each.history for each in INPUTS if each.name == series and each.scope is scope), default=None)
+    name, scope = ("funding", Scope.INSTRUMENT) if series == FUNDING else (series, scope)
+    return max((each.history for each in INPUTS if each.name == name and each.scope is scope), default=None)
 
 
 def _newest_versions(rows: Positions, ts: Times) -> Positions:

@@ -215,47 +215,55 @@ def made_of_rows(
     return None
 
 
-def versions(
-    connection: psycopg.Connection[Any], series: str, coin: str, first: datetime, last: datetime, *, simulated: bool
-) -> list[Json]:
-    """Every version of the values that speak of [first, last], as JSON."""
+# Funding rates are read like a series of the symbol that they are settled for.
+_OBSERVED = """
+(select * from observations where (source = 'simulated') = (%(exchange)s = 'simulated')
+ union all
+ select 'funding_rate', i.symbol, i.exchange, f.ts, f.available_at, f.rate
+ from funding_rates f join instruments i using (instrument_id) where i.exchange = %(exchange)s) observed
+"""
+
+
+def versions(connection: psycopg.Connection[Any], exchange: str, series: str, coin: str, ts: datetime) -> list[Json]:
+    """Every version of what a series says of one time, as JSON."""
     with connection.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(
-            "select source, ts, available_at, value from observations where series = %s and coin = %s "
-            "and (source = %s) = %s and ts >= %s and ts <= %s order by ts, available_at, source",
-            (series, coin, SIMULATED, simulated, first, last),
+            f"select source, ts, available_at, value from {_OBSERVED} where series = %(series)s and coin = %(coin)s "
+            "and ts = %(ts)s order by available_at, source".encode(),
+            {"exchange": exchange, "series": series, "coin": coin, "ts": ts},
         ).fetchall()
     return [{n: v.isoformat() if isinstance(v, datetime) else v for n, v in row.items()} for row in rows]
 
 
 def superseded_at(
-    connection: psycopg.Connection[Any], series: str, coin: str, ts: datetime, *, simulated: bool
+    connection: psycopg.Connection[Any], exchange: str, series: str, coin: str, ts: datetime
 ) -> datetime | None:
     """When something became known that speaks of a time after `ts`."""
     row = connection.execute(
-        "select min(available_at) from observations where series = %s and coin = %s and (source = %s) = %s and ts > %s",
-        (series, coin, SIMULATED, simulated, ts),
+        f"select min(available_at) from {_OBSERVED} where series = %(series)s and coin = %(coin)s "
+        "and ts > %(ts)s".encode(),
+        {"exchange": exchange, "series": series, "coin": coin, "ts": ts},
     ).fetchone()
     return row[0] if row else None
 
 
 def nearest_times(
-    connection: psycopg.Connection[Any], series: str, coin: str, ts: datetime, *, simulated: bool
+    connection: psycopg.Connection[Any], exchange: str, series: str, coin: str, ts: datetime
 ) -> list[datetime]:
     """Up to three times of which the series speaks, the nearest to `ts` first."""
     rows = connection.execute(
-        "select distinct ts, abs(extract(epoch from ts - %s)) from observations where series = %s and coin = %s "
-        "and (source = %s) = %s order by 2 limit 3",
-        (ts, series, coin, SIMULATED, simulated),
+        f"select distinct ts, abs(extract(epoch from ts - %(ts)s)) from {_OBSERVED} where series = %(series)s "
+        "and coin = %(coin)s order by 2 limit 3".encode(),
+        {"exchange": exchange, "series": series, "coin": coin, "ts": ts},
     )
     return [at for at, _ in rows]
 
 
-def coins_of(connection: psycopg.Connection[Any], series: str, *, simulated: bool) -> list[str]:
-    """Coins that the series is stored of."""
+def coins_of(connection: psycopg.Connection[Any], exchange: str, series: str) -> list[str]:
+    """Coins that the series is stored of; symbols for funding."""
     rows = connection.execute(
-        "select distinct coin from observations where series = %s and (source = %s) = %s order by coin",
-        (series, SIMULATED, simulated),
+        f"select distinct coin from {_OBSERVED} where series = %(series)s order by coin".encode(),
+        {"exchange": exchange, "series": series},
     )
     return [coin for (coin,) in rows]
 
