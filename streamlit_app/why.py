@@ -1,4 +1,4 @@
-"""Why a trade exists: from its result back to the candles, as `trading explain` tells it.
+"""Why a trade exists: from its result back to candles and source rows, as `trading explain` tells it.
 
 Belongs here: drawing the chain that `queries.trade_chain` found. Does not belong here: which trade is asked about (the
 pages choose) and where the rows come from.
@@ -21,7 +21,7 @@ Row = Mapping[str, Any]
 
 def offer(id_: str, key: str) -> None:
     """A switch that shows the chain of a signal, position or order; nothing is asked of the database before."""
-    if st.toggle("Why? Show the whole chain back to the candles", key=f"{key}_why"):
+    if st.toggle("Why? Show the whole chain back to its sources", key=f"{key}_why"):
         chain(id_, key)
 
 

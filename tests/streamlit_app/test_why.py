@@ -83,6 +83,40 @@ def test_chain_of_the_chosen_position_or_order_stands_below_the_table(
     assert "No row is stored at this bar" in text_of(app)
 
 
+SCORED = """
+insert into composite_scores
+select s.instrument_id, 15, s.ts, s.ts + interval '15 min', c.definition_id, c.score, c.confidence, c.coverage, c.known,
+       c.bullish, c.bearish, c.consensus, c."values", c.ages, c.weights, c.contributions
+from signals s cross join (select * from composite_scores where score <> 'NaN' limit 1) c on conflict do nothing;
+insert into factor_values
+select c.instrument_id, 15, c.ts, c.available_at, f.definition_id, f.raw, f.mapped, f.ages
+from composite_scores c cross join (select * from factor_values limit 1) f on conflict do nothing;
+insert into observations
+select distinct 'fear_greed', 'MARKET', case i.exchange when 'simulated' then 'simulated' else 'alternative_me' end,
+       s.ts - interval '2 hours', s.ts - interval '1 hour', 37
+from signals s join instruments i using (instrument_id) on conflict do nothing
+"""
+
+
+def test_score_and_the_observations_behind_it_are_part_of_the_chain(
+    open_page: OpenPage, filled_database: str, change: Callable[[str], None]
+) -> None:
+    change(SCORED)
+    app = open_page("market", session="paper")
+    app.session_state["signal_id"] = one(
+        filled_database, f"select signal_id from signals where status = 'HIT_SL' and {IN_PAPER}"
+    )
+    app.switch_page("app_pages/signals.py").run()
+
+    app = app.toggle(key="signal_why").set_value(True).run()
+
+    assert not app.exception
+    assert "**Composite score**" in text_of(app)
+    assert "points above or below 50" in text_of(app)
+    known = table_with(app, "for", "series", "available_at").set_index("for")
+    assert known.loc["score fear_greed", ["coin", "value", "rows"]].tolist() == ["MARKET", 37.0, 1]
+
+
 @pytest.mark.parametrize("view", ["Open", "Closed", "Orders"])
 def test_table_without_a_choice_says_that_a_row_can_be_selected(open_page: OpenPage, view: str) -> None:
     app = open_page("positions", session="paper", positions_view=view)
