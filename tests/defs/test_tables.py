@@ -22,11 +22,19 @@ def catalogue(connection: Connection, table: str) -> list[tuple[str, str, bool, 
 
 @pytest.mark.parametrize("table", [*TABLES, "kill_switch"])
 def test_column_schema_equals_the_catalogue(connection: Connection, table: str) -> None:
-    shown = [
-        (column.name, column.type, column.constraints.nullable, column.description)
-        for column in column_schema(table).columns
-    ]
-    assert shown == catalogue(connection, table)
+    columns = column_schema(table).columns
+    told = catalogue(connection, table)
+
+    assert [(c.name, c.type, c.constraints.nullable) for c in columns] == [column[:3] for column in told]
+    commented = [(c.name, c.description) for c, column in zip(columns, told, strict=True) if column[3] is not None]
+    assert commented == [(name, comment) for name, _, _, comment in told if comment is not None]
+
+
+def test_columns_that_every_table_has_are_explained_where_nothing_else_is_said() -> None:
+    described = {column.name: column.description for column in column_schema("signals").columns}
+
+    assert described["session_id"] == "trading session, see table sessions"
+    assert described["valid_until"] == "end of the validity, UTC"
 
 
 def test_every_asset_is_a_table_of_the_database(connection: Connection) -> None:
