@@ -143,6 +143,8 @@ class FakeExchange:
         """What every request meets for which no fault is queued, if anything."""
         self.funding_minutes = 240
         self.publishes_newest_bar = True
+        self.halted: set[str] = set()
+        """Listed, and not traded for the time being."""
         market = SimulatedMarket(SimulatedMarketSpec(symbols=symbols))
         # The simulated market has the bar in progress too: it stands in for the forming candle.
         self.candles = {s: market.candles(s, now - history, now) for s in symbols}
@@ -201,6 +203,16 @@ class FakeExchange:
         first = min(candles["ts"].min().to_pydatetime() for candles in self.candles.values())
         moment = EPOCH + ((first - EPOCH) // step + 1) * step
         return [moment + i * step for i in range((self.now - moment) // step + 1)]
+
+    def rate(self, symbol: str, moment: datetime) -> float:
+        """Funding settled at a time, another one for each symbol and settlement."""
+        return ((moment - EPOCH) // timedelta(hours=1) % 101 + list(self.candles).index(symbol) - 50) / 1e5
+
+    def funding(self, symbol: str) -> pd.DataFrame:
+        """All of it, as it is to be stored."""
+        due = self.settlements()
+        ts = pd.DatetimeIndex(due, name="ts").as_unit("us")
+        return pd.DataFrame({"ts": ts, "rate": [self.rate(symbol, moment) for moment in due]})
 
 
 class FakeBybit(FakeExchange):
@@ -302,7 +314,11 @@ class FakeBybit(FakeExchange):
         return {
             "category": query["category"],
             "list": [
-                {"symbol": query["symbol"], "fundingRate": "0.0001", "fundingRateTimestamp": str(epoch_ms(moment) + 11)}
+                {
+                    "symbol": query["symbol"],
+                    "fundingRate": repr(self.rate(query["symbol"], moment)),
+                    "fundingRateTimestamp": str(epoch_ms(moment) + 11),
+                }
                 for moment in due[::-1][: int(query["limit"])]
             ],
         }

@@ -2,7 +2,7 @@
 
 import json
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from fake_bybit import Answer, FakeExchange, Fault, Request, epoch_ms, moment_of
 
@@ -31,6 +31,8 @@ class FakeBinance(FakeExchange):
     """Binance; spot under /api/v3, USD-M under /fapi/v1."""
 
     system_status = 0
+    unusual_funding_hours: ClassVar[dict[str, int]] = {"BTCUSDT": 4}
+    """Markets that do not settle every eight hours; Binance names only these."""
 
     def _payload(self, request: Request) -> Any:
         family, _, what = request.path.removeprefix("/").partition("/v")
@@ -48,14 +50,25 @@ class FakeBinance(FakeExchange):
                 return self._klines(request.query)
             case ("fapi", "fundingRate"):
                 return self._funding(request.query)
-            case (_, "ticker/24hr"):
+            case ("fapi", "fundingInfo"):
+                return [_unusual_interval(symbol, hours) for symbol, hours in self.unusual_funding_hours.items()]
+            case ("api", "ticker/24hr"):
                 return self._tickers(request.query)
+            case ("fapi", "ticker/24hr"):
+                without = ("bidPrice", "askPrice")
+                return [{k: v for k, v in row.items() if k not in without} for row in self._tickers(request.query)]
+            case ("fapi", "ticker/bookTicker"):
+                return [
+                    {"symbol": row["symbol"], "bidPrice": row["bidPrice"], "bidQty": "431.0",
+                     "askPrice": row["askPrice"], "askQty": "9.0", "time": epoch_ms(self.now)}
+                    for row in self._tickers({})
+                ]  # fmt: skip
             case _:
                 return {"code": -1121, "msg": "Invalid symbol."}
 
     def _market(self, symbol: str, family: str) -> dict[str, Any]:
         market: dict[str, Any] = {
-            "symbol": symbol, "status": "TRADING" if symbol != HALTED else "BREAK",
+            "symbol": symbol, "status": "BREAK" if symbol in {HALTED, *self.halted} else "TRADING",
             "baseAsset": symbol.removesuffix("USDT"), "quoteAsset": "USDT",
             "baseAssetPrecision": 8, "quotePrecision": 8, "orderTypes": ["LIMIT", "MARKET"],
         }  # fmt: skip
@@ -96,7 +109,7 @@ class FakeBinance(FakeExchange):
             {
                 "symbol": query["symbol"],
                 "fundingTime": epoch_ms(moment) + 7,
-                "fundingRate": "0.00010000",
+                "fundingRate": f"{self.rate(query['symbol'], moment):.8f}",
                 "markPrice": "",
             }
             for moment in due
@@ -203,9 +216,21 @@ class FakeMexc(FakeExchange):
         return {
             "pageSize": size, "totalCount": len(newest_first), "currentPage": page,
             "resultList": [
-                {"symbol": query["symbol"], "fundingRate": 0.0001, "settleTime": epoch_ms(moment)} for moment in shown
+                {
+                    "symbol": query["symbol"],
+                    "fundingRate": self.rate(query["symbol"].replace("_", ""), moment),
+                    "settleTime": epoch_ms(moment),
+                }
+                for moment in shown
             ],
         }  # fmt: skip
+
+
+def _unusual_interval(symbol: str, hours: int) -> dict[str, Any]:
+    return {
+        "symbol": symbol, "adjustedFundingRateCap": "0.02500000", "adjustedFundingRateFloor": "-0.02500000",
+        "fundingIntervalHours": hours, "disclaimer": False,
+    }  # fmt: skip
 
 
 def _underscored(symbol: str) -> str:

@@ -241,8 +241,7 @@ def test_refusal_and_unreadable_answers_are_not_repeated(
 
 def test_funding_is_complete_and_rounded_to_minutes(bybit: FakeBybit, source: CcxtSource) -> None:
     rates = source.funding(btc(source), START, NOW)
-    assert rates["ts"].tolist() == [pd.Timestamp(moment) for moment in bybit.settlements()]
-    assert set(rates["rate"]) == {0.0001}
+    pd.testing.assert_frame_equal(rates, bybit.funding("BTCUSDT"), check_exact=True)
     assert len(bybit.asked(FUNDING)) == 1
 
 
@@ -386,6 +385,31 @@ def test_spot_has_neither_open_interest_nor_mark_prices(bybit: FakeBybit) -> Non
     assert source.open_interest(btc(source), START, NOW).empty
     assert source.mark_prices(btc(source), START, NOW).empty
     assert bybit.asked(fake_bybit.MARK) == []
+
+
+def test_list_of_markets_is_read_anew_and_stays_when_it_cannot_be(bybit: FakeBybit, source: CcxtSource) -> None:
+    def offered() -> list[str]:
+        return [instrument.symbol for instrument in source.instruments()]
+
+    assert offered() == ["BTCUSDT", "SOLUSDT"]
+    gone = bybit.candles.pop("SOLUSDT")
+    assert offered() == ["BTCUSDT", "SOLUSDT"]
+    bybit.now += timedelta(minutes=16)
+    assert offered() == ["BTCUSDT"]
+    bybit.candles["SOLUSDT"] = gone
+    bybit.now += timedelta(minutes=16)
+    bybit.faults["/v5/market/instruments-info"].append(fake_bybit.refusal(10003, "API key is invalid"))
+    assert offered() == ["BTCUSDT"]
+    bybit.now += timedelta(minutes=16)
+    assert offered() == ["BTCUSDT", "SOLUSDT"]
+
+
+def test_market_that_has_left_the_list_is_named(bybit: FakeBybit, source: CcxtSource) -> None:
+    instrument = btc(source)
+    del bybit.candles["BTCUSDT"]
+    bybit.now += timedelta(minutes=16)
+    with pytest.raises(SourceError, match=r"^bybit does not list BTCUSDT$"):
+        list(source.candles(instrument, M5, START, NOW))
 
 
 def test_listings_carry_the_time_of_the_launch(source: CcxtSource) -> None:

@@ -58,6 +58,17 @@ def test_unreadable_file_is_no_reason_to_wait(tmp_path: Path) -> None:
     assert clock.slept == []
 
 
+def test_slot_that_a_wrong_clock_has_put_into_the_far_future_is_no_reason_to_wait(tmp_path: Path) -> None:
+    clock = Clock()
+    limiter = SharedLimiter(tmp_path / "bybit", 0.5, clock, clock.sleep)
+    clock.now += 86_400
+    limiter.wait()
+    clock.now -= 86_400
+    limiter.wait()
+    limiter.wait()
+    assert clock.slept == [0.5]
+
+
 def test_processes_together_ask_no_faster_than_one_may(tmp_path: Path) -> None:
     began = time.time()
     askers = [

@@ -18,8 +18,9 @@ from trading_pipelines.adapters.sources.venues import VENUES
 from trading_pipelines.application.ingestion import ingest
 from trading_pipelines.domain.market.instrument import Instrument, MarketKind
 from trading_pipelines.domain.market.timeframe import Timeframe
-from trading_pipelines.store.connection import connect
+from trading_pipelines.store.connection import Connection, connect
 from trading_pipelines.store.repositories import candles as candle_store
+from trading_pipelines.store.repositories import funding as funding_store
 from trading_pipelines.store.repositories import instruments
 
 M5 = Timeframe.M5
@@ -101,6 +102,17 @@ def test_market_that_is_halted_is_not_offered(venue: Venue) -> None:
     assert [instrument.symbol for instrument in venue.source.instruments()] == ["BTCUSDT", "SOLUSDT"]
 
 
+def test_candles_of_a_market_that_is_halted_can_be_had_by_name(database: str) -> None:
+    for venue in open_venue("binance"):
+        venue.exchange.halted.add("BTCUSDT")
+        assert [instrument.symbol for instrument in venue.source.instruments()] == ["SOLUSDT"]
+        with connect(database) as connection:
+            assert ingest(connection, venue.source, ["BTCUSDT"], M5, START, NOW).errors == ()
+            instrument_id = instruments.by_symbol(connection, "binance")["BTCUSDT"].instrument_id
+            stored = candle_store.read_candles(connection, instrument_id, M5, START, NOW)
+        pd.testing.assert_frame_equal(stored, venue.closed(), check_exact=True)
+
+
 def test_history_equals_the_exchanges_in_the_least_number_of_requests(venue: Venue) -> None:
     pd.testing.assert_frame_equal(venue.candles(), venue.closed(), rtol=1e-12)
     bars = len(venue.closed())
@@ -122,7 +134,42 @@ def test_funding_is_complete_and_that_of_spot_is_empty(venue: Venue) -> None:
     if VENUES[venue.name].kind is MarketKind.SPOT:
         assert rates.empty
     else:
-        assert rates["ts"].tolist() == [pd.Timestamp(moment) for moment in venue.exchange.settlements()]
+        pd.testing.assert_frame_equal(rates, venue.exchange.funding("BTCUSDT"), check_exact=True)
+
+
+def test_interval_of_funding_is_told_by_market_where_the_exchange_tells_it(venue: Venue) -> None:
+    hours = {"bybit": (4, 4), "binanceusdm": (4, 8)}.get(venue.name)
+    found = [instrument.funding_interval_minutes for instrument in venue.source.instruments()]
+    assert found == ([None, None] if hours is None else [60 * h for h in hours])
+
+
+def test_unknown_intervals_of_funding_do_not_keep_anything_else_waiting() -> None:
+    for venue in open_venue("binanceusdm"):
+        venue.exchange.faults["/fapi/v1/fundingInfo"].extend([fake_bybit.server_error(503)] * 4)
+        assert venue.btc.funding_interval_minutes is None
+        pd.testing.assert_frame_equal(venue.candles(), venue.closed(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["bybit", "binanceusdm", "mexc_swap"])
+def test_nobody_is_asked_for_a_settlement_that_is_not_due(name: str, database: str) -> None:
+    for venue in open_venue(name):
+        with connect(database, autocommit=True) as connection:
+
+            def update(connection: Connection = connection, venue: Venue = venue) -> int:
+                venue.exchange.requests.clear()
+                report = ingest(connection, venue.source, ["BTCUSDT"], M5, START, venue.exchange.now)
+                assert report.errors == ()
+                return sum("history" in r.path or "fundingRate" in r.path for r in venue.exchange.requests)
+
+            assert update() > 0
+            assert instruments.by_symbol(connection, name)["BTCUSDT"].instrument.funding_interval_minutes == 240
+            venue.exchange.now += timedelta(minutes=15)  # 03:36, the next settlement is at 04:00
+            assert update() == 0
+            venue.exchange.now += timedelta(minutes=30)
+            assert update() == 1
+            instrument_id = instruments.by_symbol(connection, name)["BTCUSDT"].instrument_id
+            stored = funding_store.read_rates(connection, instrument_id, START, venue.exchange.now)
+            pd.testing.assert_frame_equal(stored, venue.exchange.funding("BTCUSDT"), check_exact=True)
 
 
 def test_funding_in_numbered_pages_is_read_back_as_far_as_needed() -> None:
@@ -140,6 +187,9 @@ def test_funding_in_numbered_pages_is_read_back_as_far_as_needed() -> None:
 
 def test_quotes_come_in_our_units(venue: Venue) -> None:
     (quote,) = venue.source.tickers(["BTCUSDT"])
+    assert quote.bid is not None
+    assert quote.ask is not None
+    assert quote.bid < quote.ask
     assert quote.price == venue.exchange.candles["BTCUSDT"]["close"].iloc[-1]
     assert quote.ts == NOW
     assert quote.quote_volume_24h is not None

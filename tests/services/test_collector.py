@@ -17,6 +17,7 @@ import psycopg
 import pytest
 from fake_bybit import FakeBybit
 from fake_sockets import Line, Script, Sockets, bybit_ticker, bybit_trades
+from structlog.testing import capture_logs
 from waiting import wait_until
 
 from trading_pipelines.adapters.sources.ccxt_source import CcxtSource
@@ -245,6 +246,20 @@ def test_symbols_with_the_highest_turnover_are_collected_beside_the_traded_ones(
     }
 
 
+def test_traded_symbol_that_is_delisted_does_not_cost_the_others_their_stream(world: World) -> None:
+    del world.exchange.candles["BTCUSDT"]
+
+    async def script(line: Line) -> None:
+        await line.say(bybit_ticker("SOLUSDT", world.exchange.now, 1, price=10.0, whole=True))
+
+    world.play(script, until=lambda c: c.intake.counters.quotes == 1)
+    assert world.price("SOLUSDT") == 10.0
+    assert {arg for message in world.sockets.asked for arg in message["args"]} == {
+        "tickers.SOLUSDT",
+        "publicTrade.SOLUSDT",
+    }
+
+
 @pytest.fixture
 def server() -> Iterator[EmbeddedPostgres]:
     """A database server of the test's own."""
@@ -269,12 +284,14 @@ def test_database_that_goes_away_is_waited_for_and_gets_everything(
         await asyncio.to_thread(server.stop)
         await line.say(bybit_ticker("BTCUSDT", at + SECOND, 2, price=101.0))
         await line.say(bybit_trades("BTCUSDT", ("b", at, 101.0, 1.0, "Buy")))
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(1.0)
         world.url = await asyncio.to_thread(server.start)
         await line.say(bybit_ticker("BTCUSDT", at + 2 * SECOND, 3, price=102.0))
 
     world.rules["stall_seconds"] = 30
-    world.play(script, until=lambda c: c.intake.counters.quotes == 3)
+    with capture_logs() as lines:
+        world.play(script, until=lambda c: c.intake.counters.quotes == 3)
+    assert any(line["event"] == "collecting" and line["database"] for line in lines)
     assert world.price() == 102.0
     assert world.ask("select trades, volume, last_price from trade_flow_1m") == [(2, 2.0, 101.0)]
 

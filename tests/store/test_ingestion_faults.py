@@ -95,9 +95,9 @@ def assert_equal_to_the_exchange(database: str, exchange: FakeBybit) -> None:
                 whole = (bars["ts"] >= START) & (bars["ts"] + longer.delta <= closed_until)
                 pd.testing.assert_frame_equal(stored(longer), bars[whole].reset_index(drop=True), rtol=1e-12)
             rates = funding_store.read_rates(connection, instrument_id, START, NOW)
-            assert rates["ts"].tolist() == [
-                pd.Timestamp(moment) for moment in exchange.settlements() if moment >= START
-            ]
+            settled = exchange.funding(symbol)
+            settled = settled[(settled["ts"] >= START) & (settled["ts"] < NOW)].reset_index(drop=True)
+            pd.testing.assert_frame_equal(rates, settled, check_exact=True)
         assert connection.execute("select count(*) from ohlcv_gaps where verdict = 'open'").fetchone() == (0,)
         assert connection.execute("select count(*) from ohlcv_quarantine").fetchone() == (0,)
 
@@ -182,6 +182,21 @@ def test_exchange_that_corrects_yesterdays_candle(database: str, exchange: FakeB
     assert {timeframe for timeframe, _ in former} == {"5m", "15m", "1h", "4h", "1d"}
 
 
+def test_pair_that_is_delisted_does_not_hold_up_the_others(database: str, exchange: FakeBybit, naps: Naps) -> None:
+    run(database, exchange, naps)
+    whole = exchange.candles["SOLUSDT"]
+    del exchange.candles["SOLUSDT"]
+    exchange.candles["BTCUSDT"].loc[1500, "volume"] = 77.0
+    report = run(database, exchange, naps, refetch=True)
+    assert (report.errors, report.vanished, report.corrected) == ((), ("SOLUSDT",), 1)
+    with connect(database) as connection:
+        told = connection.execute("select symbol, last_error from source_status where last_error is not null")
+        assert told.fetchall() == [("SOLUSDT", "bybit lists it no more")]
+    exchange.candles["SOLUSDT"] = whole
+    assert_equal_to_the_exchange(database, exchange)
+    assert run(database, exchange, naps).vanished == ()
+
+
 @pytest.mark.parametrize("local_error", [-30, 30])
 @pytest.mark.parametrize("second", [1, 29, 31, 299])
 def test_local_clock_that_is_half_a_minute_wrong(
@@ -205,13 +220,10 @@ def test_clock_of_the_exchange_that_is_half_a_minute_fast_is_made_good_by_asking
     exchange.candles["BTCUSDT"].loc[unfinished, ["close", "volume"]] = [last["open"], last["volume"] / 2]
     run(database, exchange, naps)
     exchange.candles["BTCUSDT"].loc[unfinished] = last
-    exchange.now = truth + timedelta(hours=1)
+    exchange.now = M5.floor(truth) + M5.delta
     report = run(database, exchange, naps, refetch=True)
     assert report.corrected == 1
-    with connect(database) as connection:
-        instrument_id = instruments.by_symbol(connection, "bybit")["BTCUSDT"].instrument_id
-        stored = candle_store.read_candles(connection, instrument_id, M5, START, NOW + timedelta(days=1))
-    pd.testing.assert_frame_equal(stored, exchange.candles["BTCUSDT"], check_exact=True)
+    assert_equal_to_the_exchange(database, exchange)
 
 
 WORKER = """

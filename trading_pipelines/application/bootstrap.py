@@ -14,11 +14,11 @@ import structlog
 
 from trading_pipelines.adapters.alternative.factory import open_sources
 from trading_pipelines.adapters.scorers.base import ScorerUnavailableError
-from trading_pipelines.adapters.sources import MarketDataSource, choose_instruments, choose_timeframe
+from trading_pipelines.adapters.sources import MarketDataSource, choose_timeframe
 from trading_pipelines.application.alternative_data import OVERLAP, TEXTS, collect
 from trading_pipelines.application.features import build_features
 from trading_pipelines.application.flows import update_flows
-from trading_pipelines.application.ingestion import IngestProgress, ingest, update_tickers
+from trading_pipelines.application.ingestion import IngestProgress, choose_listed, ingest, update_tickers
 from trading_pipelines.application.odds import update_odds
 from trading_pipelines.application.prediction import predict
 from trading_pipelines.application.replay import ReplayProgress, replay
@@ -94,7 +94,9 @@ class _Fill:
     report: FillReport = field(default_factory=FillReport)
 
     def __post_init__(self) -> None:
-        self.symbols: Sequence[str] = [i.symbol for i in choose_instruments(self.source, self.settings.symbols)]
+        listed, vanished = choose_listed(self.connection, self.source, self.settings.symbols)
+        self.symbols: Sequence[str] = [instrument.symbol for instrument in listed]
+        self.report.problems += [f"{symbol}: {self.source.exchange} lists it no more" for symbol in vanished]
         self.base = choose_timeframe(self.source, self.symbols, self.settings.base_timeframe)
         self.signal = Timeframe(self.settings.signal_timeframe)
         # Midnight, so that a fill which was interrupted finds its checkpoints.

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from trading_pipelines.adapters.sources import MarketDataSource, choose_instruments
+from trading_pipelines.adapters.sources import MarketDataSource
 from trading_pipelines.adapters.streams.intake import Arrivals, Delay, Intake
 from trading_pipelines.domain.market.instrument import Instrument
 from trading_pipelines.domain.market.trades import MINUTE, MinuteFlow
@@ -24,13 +24,15 @@ SERVICE = "collector"
 def choose_collected(source: MarketDataSource, traded: Sequence[str], top_n: int) -> list[Instrument]:
     """The traded symbols and the `top_n` with the highest turnover of the last 24 hours, by symbol.
 
+    A traded symbol that the venue has halted or delisted is left out: refused, it would cost the others the connection.
+
     Raises
     ------
     UserError
-        The source does not know a traded symbol, or does not answer.
+        The source does not answer.
     """
     offered = {instrument.symbol: instrument for instrument in source.instruments()}
-    chosen = {instrument.symbol for instrument in choose_instruments(source, traded)} if traded else set[str]()
+    chosen = set(traded) & set(offered)
     quotes = source.tickers(list(offered))
     by_turnover = sorted(quotes, key=lambda quote: (-(quote.quote_volume_24h or 0.0), quote.symbol))
     chosen |= {quote.symbol for quote in by_turnover[:top_n]}

@@ -14,7 +14,7 @@ import psycopg
 import structlog
 
 from trading_pipelines.adapters.sources.base import MarketDataSource
-from trading_pipelines.adapters.sources.factory import choose_instruments
+from trading_pipelines.application.ingestion import choose_listed
 from trading_pipelines.domain.market.instrument import Instrument, MarketKind
 from trading_pipelines.errors import UserError
 from trading_pipelines.store.copy import UpsertCount
@@ -62,7 +62,8 @@ def ingest_derivatives(
     UserError
         The source does not know a symbol; one that only fails to deliver is named in the report.
     """
-    chosen = [i for i in choose_instruments(source, symbols) if i.kind is MarketKind.PERPETUAL]
+    listed, _ = choose_listed(connection, source, symbols)
+    chosen = [instrument for instrument in listed if instrument.kind is MarketKind.PERPETUAL]
     with committed(connection):
         instruments.save(connection, chosen)
         stored = instruments.by_symbol(connection, source.exchange)

@@ -19,9 +19,9 @@ import structlog
 from psycopg.pq import TransactionStatus
 
 from trading_pipelines.adapters.sources.base import CandlePage, MarketDataSource
-from trading_pipelines.adapters.sources.factory import choose_instruments, choose_timeframe
+from trading_pipelines.adapters.sources.factory import choose_instruments, choose_timeframe, split_vanished
 from trading_pipelines.domain.market.candles import split_valid
-from trading_pipelines.domain.market.instrument import MarketKind
+from trading_pipelines.domain.market.instrument import Instrument, MarketKind
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.errors import UserError
 from trading_pipelines.store.copy import UpsertCount
@@ -77,6 +77,8 @@ class IngestReport:
     derived: dict[Timeframe, int]
     """Candles of longer timeframes that are new or changed."""
     seconds: float
+    vanished: tuple[str, ...] = ()
+    """Symbols that are stored and that the source lists no more; the others are not held up by them."""
 
     @property
     def inserted(self) -> int:
@@ -135,18 +137,21 @@ def ingest(
     """
     if connection.info.transaction_status is not TransactionStatus.IDLE:
         raise RuntimeError("ingest commits page by page: its connection must not be inside a transaction")
-    chosen = choose_instruments(source, symbols, timeframe)
+    chosen, vanished = choose_listed(connection, source, symbols, timeframe)
     choose_timeframe(source, [instrument.symbol for instrument in chosen], timeframe)
     with connection.transaction():
         instruments.save(connection, chosen, followed=follow)
         known = instruments.by_symbol(connection, source.exchange, everything=True)
     stored = [known[instrument.symbol] for instrument in chosen]
+    unstated = frozenset(i.symbol for i in chosen if i.funding_interval_minutes is None)
     wanted = (timeframe.floor(start), min(end, source.now()))
     bars = (wanted[0], min(timeframe.floor(end + timeframe.delta - _TICK), timeframe.floor(source.now())))
-    job = _Job(connection, source, timeframe, wanted, bars, refetch, proof, _Progress(on_progress, len(stored)))
+    progress = _Progress(on_progress, len(stored))
+    job = _Job(connection, source, timeframe, wanted, bars, refetch, proof, unstated, progress)
     reports = [_ingest_symbol(job, instrument) for instrument in stored]
+    _record_vanished(job, vanished)
     derived = _derive(job, stored, reports) if bars[0] < bars[1] else {}
-    return IngestReport(tuple(reports), derived, job.progress.seconds)
+    return IngestReport(tuple(reports), derived, job.progress.seconds, tuple(vanished))
 
 
 def ingest_everything(
@@ -174,6 +179,24 @@ def ingest_everything(
             connection, source, having, timeframe, start, end, refetch=refetch, on_progress=listener
         )
     return reports
+
+
+def choose_listed(
+    connection: Connection, source: MarketDataSource, symbols: Sequence[str], timeframe: Timeframe | None = None
+) -> tuple[list[Instrument], list[str]]:
+    """As `choose_instruments`, and apart from them the symbols that are stored and that the source lists no more.
+
+    A venue may delist any pair, and the others are not held up by that.
+
+    Raises
+    ------
+    UserError
+        A symbol is neither listed nor stored: it may be mistyped.
+    """
+    with connection.transaction():
+        stored = instruments.by_symbol(connection, source.exchange, everything=True)
+    listed, vanished = split_vanished(source, symbols, stored)
+    return choose_instruments(source, listed, timeframe) if listed or not symbols else [], vanished
 
 
 def update_tickers(connection: Connection, source: MarketDataSource, symbols: Sequence[str]) -> int:
@@ -222,6 +245,8 @@ class _Job:
     """The same from the open of the first bar to the close of the last one that is closed."""
     refetch: bool
     proof: gaps.Proof
+    unstated: frozenset[str]
+    """Symbols of which the source does not say how often they settle."""
     progress: _Progress
 
 
@@ -246,6 +271,14 @@ def _failures_recorded(job: _Job, report: SymbolReport, dataset: str) -> Iterato
         report.errors.append(f"{dataset}: {error}")
         with job.connection.transaction():
             status.record_error(job.connection, _delivery(job, report, dataset), str(error))
+
+
+def _record_vanished(job: _Job, symbols: Sequence[str]) -> None:
+    for symbol in symbols:
+        log.warning("symbol is not listed any more", exchange=job.source.exchange, symbol=symbol)
+        delivery = _delivery(job, SymbolReport(symbol), f"candles {job.timeframe}")
+        with job.connection.transaction():
+            status.record_error(job.connection, delivery, f"{job.source.exchange} lists it no more")
 
 
 def _ingest_candles(job: _Job, stored: StoredInstrument, report: SymbolReport) -> None:
@@ -309,6 +342,8 @@ def _ingest_funding(job: _Job, stored: StoredInstrument, report: SymbolReport) -
             candle_store.extend_coverage(
                 connection, stored.instrument_id, FUNDING, source.name, (start, newest + _TICK)
             )
+            if report.symbol in job.unstated:
+                instruments.observe_funding_interval(connection, stored.instrument_id)
     rows = report.funding.inserted + report.funding.updated
     with connection.transaction():
         status.record_success(connection, _delivery(job, report, FUNDING), max(settled, default=None), rows, None)

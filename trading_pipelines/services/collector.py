@@ -88,6 +88,7 @@ class Collector:
         self._chosen: list[Instrument] = []
         self._problem: str | None = None
         self._database_problem: str | None = None
+        self._told_at = self._started_at
         self._reported = Counter[tuple[str, str]]()
         self._reported_at = self._started_at
 
@@ -116,8 +117,8 @@ class Collector:
             streaming.result()
 
     async def _finish(self) -> None:
-        """Write what is left and say so."""
-        if self._store is None:
+        """Write what is left and say so, once more if the database has just been away."""
+        if self._store is None and self._database_problem is None:
             return
         await self._flush()
         await self._report()
@@ -215,11 +216,11 @@ class Collector:
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             self.intake.give_back(arrivals)
             self._lose_database(_first_line(error))
-            return
-        if self._database_problem is not None:
-            log.info("the database is back")
-        self._database_problem = None
-        if (self._clock() - self._reported_at).total_seconds() >= self._rules.heartbeat_seconds:
+        else:
+            if self._database_problem is not None:
+                log.info("the database is back")
+            self._database_problem = None
+        if (self._clock() - self._told_at).total_seconds() >= self._rules.heartbeat_seconds:
             await self._report()
 
     def _lose_database(self, why: str) -> None:
@@ -261,22 +262,24 @@ class Collector:
         return {"symbols": len(self._chosen), "problem": self._problem, **describe_intake(self.intake)}
 
     async def _report(self) -> None:
-        """The line of every five minutes, and the state of each symbol; old sums are forgotten."""
-        now = self._clock()
+        """The line of every five minutes and, where there is a database, the state of each symbol."""
+        now = self._told_at = self._clock()
+        log.info("collecting", since=self._started_at.isoformat(), database=self._database_problem, **self._detail())
+        if (store := self._store) is None:
+            return
         seconds = max((now - self._reported_at).total_seconds(), 1e-3)
-        log.info("collecting", since=self._started_at.isoformat(), **self._detail())
         received = [
             Received(channel, symbol, newest, self.intake.arrived[channel, symbol] - self._reported[channel, symbol])
             for (channel, symbol), newest in sorted(self.intake.newest.items())
         ]
-        self._reported, self._reported_at = self.intake.arrived.copy(), now
-        if (store := self._store) is None:
-            return
+        arrived = self.intake.arrived.copy()
         try:
             await asyncio.to_thread(store.report, received, seconds, self._problem)
             await asyncio.to_thread(store.forget, self.intake.now(), self._rules.keep_days)
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             self._lose_database(_first_line(error))
+        else:
+            self._reported, self._reported_at = arrived, now
 
 
 async def collect(settings: Settings) -> None:

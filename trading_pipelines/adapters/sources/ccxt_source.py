@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,6 +37,7 @@ from trading_pipelines.domain.market.timeframe import EPOCH, Timeframe
 
 _MILLISECOND = timedelta(milliseconds=1)
 _CLOCK_CHECK = timedelta(minutes=10)
+_MARKETS_CHECK = timedelta(minutes=15)
 _UNREADABLE = (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError)
 """What a parser raises on a payload that is not what it expects."""
 T = TypeVar("T")
@@ -83,6 +84,9 @@ class CcxtSource:
             self._client.throttle = lambda cost=None: self._limiter and self._limiter.wait(cost or 1.0)
         self._offset = timedelta()
         self._offset_measured_at: datetime | None = None
+        self._listed: dict[str, dict[str, Any]] = {}
+        self._listed_at: datetime | None = None
+        self._unusual_funding_hours: dict[str, int] | None = None
 
     def now(self) -> datetime:
         """The exchange's clock: our own may be wrong, and only theirs decides which bar is closed.
@@ -105,10 +109,10 @@ class CcxtSource:
         return [
             Listing(
                 self._instrument(symbol, market),
-                ListingStatus.TRADING if symbol in self.markets else ListingStatus.HALTED,
+                ListingStatus.TRADING if market["active"] is not False else ListingStatus.HALTED,
                 _moment(market["created"]) if market.get("created") else None,
             )
-            for symbol, market in sorted(self._listed.items())
+            for symbol, market in sorted(self._every_market().items())
         ]
 
     def timeframes(self, symbol: str) -> tuple[Timeframe, ...]:
@@ -137,16 +141,16 @@ class CcxtSource:
         candles = pd.DataFrame(self._rows(instrument, timeframe, start, stop), columns=list(CANDLE_COLUMNS))
         candles["ts"] = pd.to_datetime(candles["ts"], unit="ms", utc=True).astype(TS_DTYPE)
         if self._venue.counts_contracts:
-            candles["volume"] *= float(_contract_size(self.markets[instrument.symbol]))
+            candles["volume"] *= float(_contract_size(self._market(instrument)))
         return candles[(candles["ts"] >= start) & (candles["ts"] < stop)]
 
     def _rows(self, instrument: Instrument, timeframe: Timeframe, start: datetime, stop: datetime) -> list[list[Any]]:
         """Rows of at most a page; where some are repeated and others missing, they may have pushed each other out."""
-        limit = self._venue.candles_per_page
+        limit, name = self._venue.candles_per_page, self._market(instrument)["symbol"]
         rows = self._call(
             f"{timeframe} candles of {instrument.symbol}",
             lambda: self._client.fetch_ohlcv(
-                self.markets[instrument.symbol]["symbol"],
+                name,
                 timeframe.value,
                 since=_epoch_ms(start),
                 limit=limit,
@@ -176,12 +180,13 @@ class CcxtSource:
     def _funding_pages(self, instrument: Instrument, start: datetime, end: datetime) -> list[dict[str, Any]]:
         """Pages from the newest settlement back; one that settles meanwhile moves rows on to the next page only."""
         found: list[dict[str, Any]] = []
+        name = self._market(instrument)["symbol"]
         for page in itertools.count(1):
             rows = self._call(
                 f"funding of {instrument.symbol}",
                 partial(
                     self._client.fetch_funding_rate_history,
-                    self.markets[instrument.symbol]["symbol"],
+                    name,
                     limit=self._venue.funding_per_page,
                     params={"page_num": page},
                 ),
@@ -193,11 +198,11 @@ class CcxtSource:
 
     def _funding(self, instrument: Instrument, start: datetime, stop: datetime) -> list[dict[str, Any]]:
         """Rates of a span; a full page may have been cut off at either end, so then each half is asked for."""
-        limit = self._venue.funding_per_page
+        limit, name = self._venue.funding_per_page, self._market(instrument)["symbol"]
         rows = self._call(
             f"funding of {instrument.symbol}",
             lambda: self._client.fetch_funding_rate_history(
-                self.markets[instrument.symbol]["symbol"],
+                name,
                 since=_epoch_ms(start),
                 limit=limit,
                 params={"until": _epoch_ms(stop) - 1},
@@ -219,7 +224,7 @@ class CcxtSource:
             f"open interest of {instrument.symbol}",
             self._venue.open_interest_per_page,
             (Timeframe.H1.floor(start), min(end, now)),
-            partial(self._client.fetch_open_interest_history, self.markets[instrument.symbol]["symbol"], "1h"),
+            partial(self._client.fetch_open_interest_history, self._market(instrument)["symbol"], "1h"),
         )
         columns = ([row["timestamp"], row["openInterestAmount"], row["openInterestValue"]] for row in rows)
         found = _hourly_frame(columns, OPEN_INTEREST_COLUMNS)
@@ -233,7 +238,7 @@ class CcxtSource:
             f"mark prices of {instrument.symbol}",
             self._venue.mark_prices_per_page,
             (Timeframe.H1.floor(start), min(end, Timeframe.H1.floor(self.now()))),
-            partial(self._client.fetch_mark_ohlcv, self.markets[instrument.symbol]["symbol"], "1h"),
+            partial(self._client.fetch_mark_ohlcv, self._market(instrument)["symbol"], "1h"),
         )
         found = _hourly_frame((row[:5] for row in rows), MARK_COLUMNS)
         return found[(found["ts"] >= start) & (found["ts"] < end)].reset_index(drop=True)
@@ -252,33 +257,59 @@ class CcxtSource:
         return rows
 
     def tickers(self, symbols: Sequence[str]) -> list[Ticker]:
-        """Newest quotes of all `symbols`, in one request; one without a price is left out."""
-        ids = {self.markets[symbol]["symbol"]: symbol for symbol in symbols if symbol in self.markets}
+        """Newest quotes of all `symbols` in one request, or two where bids and asks come apart."""
+        markets = self.markets
+        ids = {markets[symbol]["symbol"]: symbol for symbol in symbols if symbol in markets}
         if not ids:
             return []
         quotes = self._call("tickers", lambda: self._client.fetch_tickers(list(ids)))
+        if self._venue.quotes_apart:
+            books = self._call("best bids and asks", lambda: self._client.fetch_bids_asks(list(ids)))
+            for i, book in books.items():
+                if i in quotes:
+                    quotes[i] |= {"bid": book["bid"], "ask": book["ask"]}
         now = self.now()
         return [_ticker(ids[i], quote, now) for i, quote in quotes.items() if i in ids and quote.get("last")]
 
-    @cached_property
+    @property
     def markets(self) -> dict[str, dict[str, Any]]:
         """The client's active markets by our symbol; contracts are settled in their quote currency."""
-        return {symbol: market for symbol, market in self._listed.items() if market["active"] is not False}
+        return {symbol: market for symbol, market in self._every_market().items() if market["active"] is not False}
 
-    @cached_property
-    def _listed(self) -> dict[str, dict[str, Any]]:
-        """Active and other markets; of two with one symbol the active one counts."""
-        markets = self._call("the list of markets", self._client.load_markets)
-        return {
-            f"{market['base']}{market['quote']}": market
-            for market in sorted(markets.values(), key=lambda market: market["active"] is not False)
-            if market["type"] == self._venue.market_type and (market["spot"] or market["settle"] == market["quote"])
-        }
+    def _every_market(self) -> dict[str, dict[str, Any]]:
+        """Active and other markets, read anew from time to time: pairs come and go while a process lives.
+
+        Of two with one symbol the active one counts. A list that was read before is better than none.
+        """
+        now = self._clock()
+        if self._listed_at is None or now - self._listed_at > _MARKETS_CHECK:
+            try:
+                markets = self._call("the list of markets", lambda: self._client.load_markets(reload=True))
+            except SourceError as error:
+                if self._listed_at is None:
+                    raise
+                log.warning("the list of markets stays as it was", exchange=self.exchange, why=str(error))
+            else:
+                self._listed = {
+                    f"{market['base']}{market['quote']}": market
+                    for market in sorted(markets.values(), key=lambda market: market["active"] is not False)
+                    if market["type"] == self._venue.market_type
+                    and (market["spot"] or market["settle"] == market["quote"])
+                }
+                self._unusual_funding_hours = self._ask_for_funding_hours()
+            self._listed_at = now
+        return self._listed
+
+    def _market(self, instrument: Instrument) -> dict[str, Any]:
+        """The client's market, be it halted: what was traded can still be asked for."""
+        market = self._every_market().get(instrument.symbol)
+        if market is None:
+            raise SourceError(f"{self.exchange} does not list {instrument.symbol}")
+        return market
 
     def _instrument(self, symbol: str, market: dict[str, Any]) -> Instrument:
         unit = _contract_size(market)
         limits = market["limits"]
-        interval = market["info"].get("fundingInterval") if self._venue.kind is MarketKind.PERPETUAL else None
         leverage = (limits.get("leverage") or {}).get("max") if self._venue.kind is MarketKind.PERPETUAL else None
         return Instrument(
             self.exchange,
@@ -290,9 +321,37 @@ class CcxtSource:
             quantity_step=self._step(market["precision"]["amount"]) * unit,
             min_quantity=_decimal(limits["amount"]["min"]) * unit,
             min_notional=_decimal(limits["cost"]["min"]),
-            funding_interval_minutes=int(interval) if interval else None,
+            funding_interval_minutes=self._funding_interval(market),
             max_leverage=_decimal(leverage) if leverage else None,
         )
+
+    def _funding_interval(self, market: Mapping[str, Any]) -> int | None:
+        """Minutes between two settlements; None for spot and where the exchange does not say."""
+        if self._venue.kind is not MarketKind.PERPETUAL:
+            return None
+        if self._venue.usual_funding_hours is None:
+            stated = market["info"].get("fundingInterval")
+            return int(stated) if stated else None
+        unusual = self._unusual_funding_hours
+        return None if unusual is None else 60 * unusual.get(market["symbol"], self._venue.usual_funding_hours)
+
+    def _ask_for_funding_hours(self) -> dict[str, int] | None:
+        """Hours between two settlements of the markets that differ from the others; None without an answer.
+
+        Nothing else has to wait for this: what was settled shows the interval as well.
+        """
+        if self._venue.usual_funding_hours is None:
+            return None
+
+        def ask() -> dict[str, int]:
+            rates = self._client.fetch_funding_intervals()
+            return {name: int(rate["interval"].removesuffix("h")) for name, rate in rates.items()}
+
+        try:
+            return self._call("the intervals of funding", ask)
+        except SourceError as error:
+            log.warning("intervals of funding are not known", exchange=self.exchange, why=str(error))
+            return None
 
     def _step(self, precision: Any) -> Decimal:
         if precision is not None and self._client.precisionMode == ccxt.DECIMAL_PLACES:

@@ -1,7 +1,7 @@
 """Which source the settings ask for, and what a user got wrong about its symbols and timeframes."""
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 from trading_pipelines.adapters.sources.archive import ArchiveSource, exchanges_in
 from trading_pipelines.adapters.sources.archive.layout import LAYOUTS
@@ -93,23 +93,38 @@ def choose_instruments(
 ) -> list[Instrument]:
     """Instruments of `symbols` in their order; if none is named, all that it offers by itself (in `timeframe`).
 
-    By name any pair can be had that the venue trades.
+    By name any pair can be had that the venue lists, halted ones too: their candles so far are there.
 
     Raises
     ------
     UserError
         The source does not know a symbol.
     """
-    offered = {instrument.symbol: instrument for instrument in source.instruments()}
-    if any(symbol not in offered for symbol in symbols):
-        trading = [one for one in source.listings() if one.status is ListingStatus.TRADING]
-        offered = {listing.instrument.symbol: listing.instrument for listing in trading} | offered
+    offered = _offered(source, symbols)
     for symbol in symbols:
         if symbol not in offered:
             raise UserError(f"TRADING_SYMBOLS: {source.name} {source.exchange} has no {symbol}{_hint(symbol, offered)}")
     if symbols or timeframe is None:
         return [offered[symbol] for symbol in symbols or offered]
     return [instrument for symbol, instrument in offered.items() if timeframe in source.timeframes(symbol)]
+
+
+def split_vanished(
+    source: MarketDataSource, symbols: Sequence[str], stored: Container[str]
+) -> tuple[list[str], list[str]]:
+    """`symbols` without those that the venue has had once, for they are stored, and lists no more; and these."""
+    offered = _offered(source, symbols)
+    vanished = [symbol for symbol in symbols if symbol not in offered and symbol in stored]
+    return [symbol for symbol in symbols if symbol not in vanished], vanished
+
+
+def _offered(source: MarketDataSource, symbols: Sequence[str]) -> dict[str, Instrument]:
+    """What the source offers by itself, and, where `symbols` name others, all that its venue lists."""
+    offered = {instrument.symbol: instrument for instrument in source.instruments()}
+    if all(symbol in offered for symbol in symbols):
+        return offered
+    listed = [one.instrument for one in source.listings() if one.status is not ListingStatus.DELISTED]
+    return {instrument.symbol: instrument for instrument in listed} | offered
 
 
 def choose_timeframe(source: MarketDataSource, symbols: Sequence[str], wanted: str | None = None) -> Timeframe:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
+_LONGEST_WAIT_SECONDS = 3600.0
+
 
 class SharedLimiter:
     """Hands out slots in time; the next free one stands in a file, under a lock.
@@ -42,7 +44,7 @@ class SharedLimiter:
         """Wait for a slot of one's own; requests of a higher cost take longer ones."""
         with self._lock:
             now = self._clock()
-            start = max(now, self._next_free())
+            start = max(now, self._next_free(now))
             self._file.write_text(repr(start + cost * self._interval))
         if start > now:
             self._sleep(start - now)
@@ -50,11 +52,16 @@ class SharedLimiter:
     def rest(self, seconds: float) -> None:
         """Keep every process from asking for a while: what an exchange demands of one it means for all."""
         with self._lock:
-            self._file.write_text(repr(max(self._next_free(), self._clock() + seconds)))
+            now = self._clock()
+            self._file.write_text(repr(max(self._next_free(now), now + seconds)))
 
-    def _next_free(self) -> float:
-        """When the next slot begins; a file that is not there or not readable is of the past."""
+    def _next_free(self, now: float) -> float:
+        """When the next slot begins; a file that is not there or not readable is of the past.
+
+        One that points farther ahead than anybody waits was written while the clock was wrong.
+        """
         try:
-            return float(self._file.read_text())
+            next_free = float(self._file.read_text())
         except (OSError, ValueError):
             return 0.0
+        return next_free if next_free <= now + _LONGEST_WAIT_SECONDS else 0.0

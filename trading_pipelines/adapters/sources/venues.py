@@ -17,6 +17,8 @@ class Venue:
     """Kinds of markets that the client is told to load; empty where it always loads all."""
     funding_per_page: int = 0
     """Settlements per answer; zero where the history cannot be asked for by time."""
+    usual_funding_hours: int | None = None
+    """Hours between two settlements, where the exchange only names the markets that differ."""
     open_interest_per_page: int = 0
     """Hours of open interest per answer; zero where there is no history of it."""
     open_interest_days: int | None = None
@@ -28,6 +30,8 @@ class Venue:
     """Volume of candles is in contracts instead of base currency."""
     passing_codes: frozenset[str] = frozenset()
     """Error codes that ask to come back later, beside those that the client library takes for such."""
+    quotes_apart: bool = False
+    """Best bids and asks do not come with the prices, but have an answer of their own."""
     tells_status: bool = False
     """There is a public answer to the question whether the exchange is under maintenance."""
 
@@ -55,6 +59,8 @@ VENUES = {
         1000,
         ("linear",),
         funding_per_page=1000,
+        usual_funding_hours=8,
+        quotes_apart=True,
         tells_status=True,
         open_interest_per_page=500,
         open_interest_days=29,

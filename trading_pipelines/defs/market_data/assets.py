@@ -39,6 +39,7 @@ SPECS = [
             owner=OWNER,
             description=f"Candles derived from `{BASE_TABLE}`, closed buckets only.",
             deps=[BASE_TABLE],
+            fresh_within=timedelta(minutes=30),
         )
         for table in DERIVED_TABLES
     ),
@@ -48,6 +49,7 @@ SPECS = [
         owner=OWNER,
         description="Funding settled by perpetual contracts, as fraction of the notional paid by longs.",
         kinds={settings().source},
+        fresh_within=timedelta(minutes=30),
     ),
 ]
 
@@ -91,15 +93,16 @@ def candles(
             refetch=config.refetch,
             proof=Proof(settings().repair.times, timedelta(hours=settings().repair.hours)),
         )
+        problems = [*report.errors, *(f"{symbol} is not listed any more" for symbol in report.vanished)]
         if all(symbol.errors for symbol in report.symbols):
-            raise dg.Failure("no symbol could be fetched: " + "; ".join(report.errors))
-        for error in report.errors:
-            context.log.warning(error)
+            raise dg.Failure("no symbol could be fetched: " + "; ".join(problems))
+        for problem in problems:
+            context.log.warning(problem)
         outcome = {
             "inserted": report.inserted,
             "corrected": report.corrected,
             "quarantined": report.quarantined,
-            "errors": list(report.errors),
+            "errors": problems,
         }
         for spec in SPECS:
             rows = partition_rows(connection, spec.key.to_user_string(), window, market.exchange)

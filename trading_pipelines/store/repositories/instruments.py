@@ -19,13 +19,15 @@ values (%(exchange)s, %(symbol)s, %(base)s, %(quote)s, %(kind)s, %(price_step)s,
 on conflict (exchange, symbol) do update set
     kind = excluded.kind, price_step = excluded.price_step, quantity_step = excluded.quantity_step,
     min_quantity = excluded.min_quantity, min_notional = excluded.min_notional,
-    funding_interval_minutes = excluded.funding_interval_minutes, max_leverage = excluded.max_leverage,
+    funding_interval_minutes = coalesce(excluded.funding_interval_minutes, stored.funding_interval_minutes),
+    max_leverage = excluded.max_leverage,
     followed = stored.followed or excluded.followed, updated_at = now()
 where (stored.kind, stored.price_step, stored.quantity_step, stored.min_quantity, stored.min_notional,
        stored.funding_interval_minutes, stored.max_leverage, stored.followed)
     is distinct from (excluded.kind, excluded.price_step, excluded.quantity_step, excluded.min_quantity,
-                      excluded.min_notional, excluded.funding_interval_minutes, excluded.max_leverage,
-                      stored.followed or excluded.followed)
+                      excluded.min_notional,
+                      coalesce(excluded.funding_interval_minutes, stored.funding_interval_minutes),
+                      excluded.max_leverage, stored.followed or excluded.followed)
 """
 
 
@@ -48,6 +50,25 @@ def save(connection: psycopg.Connection[Any], instruments: Iterable[Instrument],
     ]
     with connection.cursor() as cursor:
         cursor.executemany(_UPSERT, rows)
+
+
+def observe_funding_interval(connection: psycopg.Connection[Any], instrument_id: int) -> None:
+    """Take the shorter of the last two distances of settlements, where the venue does not state the interval itself.
+
+    The last one follows a change to more settlements at once; of two, a settlement that never came does not count.
+    """
+    connection.execute(
+        """
+        update instruments set funding_interval_minutes = seen.minutes
+        from (
+            select min(extract(epoch from step) / 60)::int as minutes
+            from (select ts - lag(ts) over (order by ts) as step from (
+                select ts from funding_rates where instrument_id = %(id)s order by ts desc limit 3) newest) steps
+        ) seen
+        where instrument_id = %(id)s and seen.minutes > 0 and funding_interval_minutes is distinct from seen.minutes
+        """,
+        {"id": instrument_id},
+    )
 
 
 def by_symbol(
