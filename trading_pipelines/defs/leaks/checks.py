@@ -74,5 +74,9 @@ def _result(table: str, checks: "list[AssetCheck]") -> dg.AssetCheckResult:
         check_name=NAME,
         passed=not told,
         severity=dg.AssetCheckSeverity.ERROR,
-        metadata={"rows": {check.asset: check.checked for check in checks}, "leaks": told},
+        metadata={
+            "rows": {check.asset: check.checked for check in checks},
+            "leaks": told,
+            "said_before_inputs_changed": {check.asset: len(check.superseded) for check in checks if check.superseded},
+        },
     )

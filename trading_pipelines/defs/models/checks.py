@@ -56,5 +56,10 @@ def predictions_no_lookahead(clock: ClockResource, database: DatabaseResource) -
         if check.findings
     }
     return dg.AssetCheckResult(
-        passed=not found, metadata={"rows": sum(check.checked for check in checks), "leaks": found}
+        passed=not found,
+        metadata={
+            "rows": sum(check.checked for check in checks),
+            "leaks": found,
+            "said_before_inputs_changed": {check.asset: len(check.superseded) for check in checks if check.superseded},
+        },
     )
