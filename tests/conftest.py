@@ -64,6 +64,9 @@ def template(server_url: str) -> Iterator[str]:
     name = f"{TEMPLATE}_{uuid.uuid4().hex[:8]}"
     _administer(server_url, f"create database {name}")
     migrate(make_conninfo(server_url, dbname=name))
+    # Only what nobody is connected to can be cloned, and TimescaleDB has workers that connect to whatever lets them.
+    _administer(server_url, f"alter database {name} with allow_connections false")
+    _administer(server_url, f"select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}'")
     yield name
     _administer(server_url, f"drop database {name} with (force)")
 

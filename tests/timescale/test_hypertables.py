@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,9 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from trading_pipelines.domain.market.candles import CANDLE_COLUMNS
 from trading_pipelines.domain.market.timeframe import Timeframe
+from trading_pipelines.store import copy
 from trading_pipelines.store.connection import Connection, connect
 from trading_pipelines.store.migrate import available, migrate
 from trading_pipelines.store.repositories import aggregates, retention
@@ -26,6 +29,7 @@ HERE = Path(__file__).parent
 START = datetime(2024, 1, 1, tzinfo=UTC)
 M5 = Timeframe.M5
 ROWS = 200
+Cursor = psycopg.Cursor[Any]
 LONGER = [Timeframe.M15, Timeframe.H1, Timeframe.H4, Timeframe.D1]
 
 
@@ -148,6 +152,31 @@ def test_correction_of_a_compressed_candle_is_an_ordinary_upsert(connection: Con
     assert found == [(12345.0,)]
 
 
+def test_platforms_own_upsert_corrects_compressed_candles_and_keeps_what_they_were(
+    connection: Connection, stored: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copy, "copy_rows", _insert_rows)
+    old = START + timedelta(days=19)
+    connection.execute("select compress_chunk(c, true) from show_chunks('ohlcv_5m', older_than => %s) c", (old,))
+    page = stored[(stored["instrument_id"] == 1) & (stored["ts"] < START + timedelta(days=2))].copy()
+    page = page[list(CANDLE_COLUMNS)].reset_index(drop=True)
+    ts = page["ts"].iloc[150].to_pydatetime()
+    former = page["high"].iloc[150]
+    page.loc[150, "high"] *= 1.5
+    connection.execute("delete from ohlcv_5m where instrument_id = 1 and ts = %s", (page["ts"].iloc[300],))
+    with connection.transaction(), connection.cursor() as cursor:
+        count = candle_store.upsert_candles(cursor, 1, M5, page)
+    # The volume of one of them was corrected by another test before.
+    assert (count.inserted, count.updated + count.unchanged) == (1, len(page) - 1)
+    assert count.updated in (1, 2)
+    found = candle_store.read_candles(connection, 1, M5, START, START + timedelta(days=2))
+    pd.testing.assert_frame_equal(found, page, check_exact=True)
+    kept = connection.execute(
+        "select high from ohlcv_revisions where instrument_id = 1 and timeframe = '5m' and ts = %s", (ts,)
+    ).fetchall()
+    assert kept == [(former,)]
+
+
 def test_corrected_candle_leaves_its_former_version_behind(connection: Connection, stored: pd.DataFrame) -> None:
     former = stored.iloc[-50]
     ts = former["ts"].to_pydatetime()
@@ -168,6 +197,47 @@ def test_retention_drops_whole_chunks_and_forgets_their_coverage(connection: Con
     assert candle_store.missing_spans(connection, 1, M5, "test", START, START + timedelta(days=40)) == [(START, cutoff)]
     kept = connection.execute("select min(ts) from ohlcv_15m").fetchone()
     assert kept == (START,)
+
+
+@pytest.mark.real_data
+def test_aggregates_of_recorded_candles_are_the_exchanges_own(connection: Connection, real_data_dir: Path) -> None:
+    folder = real_data_dir / "ohlcv" / "binance" / "BTCUSDT"
+    connection.execute(
+        "insert into instruments (instrument_id, exchange, symbol, base, quote, kind) overriding system value "
+        "values (9, 'recorded', 'BTCUSDT', 'BTC', 'USDT', 'spot')"
+    )
+    candles = pd.read_parquet(folder / "5m.parquet")[list(CANDLE_COLUMNS)]
+    candles = candles.assign(instrument_id=9, available_at=candles["ts"] + M5.delta)
+    columns = ["instrument_id", *CANDLE_COLUMNS, "available_at"]
+    for first in range(0, len(candles), ROWS):
+        _insert(connection, candles[columns].iloc[first : first + ROWS])
+    for timeframe in (Timeframe.M15, Timeframe.H1, Timeframe.D1):
+        aggregate = f"ohlcv_{timeframe}_aggregate"
+        connection.execute(f"call refresh_continuous_aggregate('{aggregate}', null, null)")  # type: ignore[arg-type]
+        rows = connection.execute(
+            f"select ts, open, high, low, close, volume from {aggregate} "  # type: ignore[arg-type]
+            "where instrument_id = 9 and bars = %s order by ts",
+            (timeframe.minutes // M5.minutes,),
+        ).fetchall()
+        found = pd.DataFrame(rows, columns=list(CANDLE_COLUMNS)).astype({"ts": "datetime64[us, UTC]"})
+        native = pd.read_parquet(folder / f"{timeframe}.parquet")[list(CANDLE_COLUMNS)]
+        begin = max(found["ts"].min(), native["ts"].min())
+        native = native[(native["ts"] >= begin) & (native["ts"] <= found["ts"].max())].reset_index(drop=True)
+        found = found[(found["ts"] >= begin) & (found["ts"] <= native["ts"].max())].reset_index(drop=True)
+        assert len(found) >= len(candles) * M5.minutes // timeframe.minutes - timedelta(days=1) // timeframe.delta
+        pd.testing.assert_frame_equal(found, native, rtol=1e-12, check_dtype=False)
+
+
+def _insert_rows(cursor: Cursor, table: str, columns: copy.Columns, types: copy.Types) -> int:
+    """What `copy.copy_rows` does, for this server knows no COPY."""
+    rows = list(pd.DataFrame(dict(columns)).itertuples(index=False, name=None))
+    with psycopg.ClientCursor(cursor.connection) as client:
+        for first in range(0, len(rows), ROWS):
+            values = ", ".join(
+                client.mogrify("(" + ", ".join(["%s"] * len(columns)) + ")", row) for row in rows[first : first + ROWS]
+            )
+            client.execute(f"insert into {table} ({', '.join(columns)}) values {values}")
+    return len(rows)
 
 
 def _walk(instrument_id: int) -> pd.DataFrame:

@@ -198,14 +198,9 @@ class _Merge:
             "columns": _names(columns),
             "key": _names(key),
             "match": _pairs("t.{c} = s.{c}", key, " and "),
-            # Constant bounds let the planner leave out most of a large table, and chunks of a hypertable.
-            "near": _pairs("t.{c} between %s and %s", key, " and "),
         }
-        self._bounds = [
-            bound
-            for name in key
-            for bound in _scalars(np.array([columns[name].min(), columns[name].max()]), types[name])
-        ]
+        conditions, self._bounds = _nearby(key, columns, types)
+        self._names["near"] = sql.SQL(" and ").join(conditions)
 
     def stage(self, cursor: psycopg.Cursor[Any]) -> None:
         cursor.execute(sql.SQL("drop table if exists pg_temp.{staging}").format(**self._names))
@@ -245,21 +240,37 @@ class _Merge:
         return cursor.rowcount
 
 
+def _nearby(key: Sequence[str], columns: Columns, types: Types) -> tuple[list[sql.Composed], list[Any]]:
+    """Constant bounds, which let the planner leave out most of a large table, and chunks of a hypertable.
+
+    Only the last part of the key is a range: TimescaleDB fails on an update of compressed rows with two of them. A
+    leading part with very many values is left out.
+    """
+    *leading, last = key
+    conditions: list[sql.Composed] = []
+    bounds: list[Any] = []
+    for name in leading:
+        values = _scalars(np.unique(columns[name]), types[name])
+        if len(values) <= _MOST_GROUPS:
+            single = len(values) == 1
+            conditions.append(sql.SQL("t.{} = %s" if single else "t.{} = any(%s)").format(sql.Identifier(name)))
+            bounds.append(values[0] if single else values)
+    conditions.append(sql.SQL("t.{} between %s and %s").format(sql.Identifier(last)))
+    bounds += _scalars(np.array([columns[last].min(), columns[last].max()]), types[last])
+    return conditions, bounds
+
+
 def _is_occupied(cursor: psycopg.Cursor[Any], table: str, key: Sequence[str], columns: Columns, types: Types) -> bool:
     """Whether a stored row lies in the range of the batch: the same leading key, the last part in between.
 
     Most batches continue a series or fill a gap. They need no comparison, so this saves them the staging table.
     """
-    *leading, last = key
-    groups = [_scalars(np.unique(columns[name]), types[name]) for name in leading]
-    if any(len(values) > _MOST_GROUPS for values in groups):
+    conditions, bounds = _nearby(key, columns, types)
+    if len(conditions) < len(key):
         return True
-    bounds = _scalars(np.array([columns[last].min(), columns[last].max()]), types[last])
-    conditions = [*(sql.SQL("{} = any(%s)").format(sql.Identifier(name)) for name in leading)]
-    conditions.append(sql.SQL("{} between %s and %s").format(sql.Identifier(last)))
     found = cursor.execute(
-        sql.SQL("select from {} where {} limit 1").format(sql.Identifier(table), sql.SQL(" and ").join(conditions)),
-        [*groups, *bounds],
+        sql.SQL("select from {} t where {} limit 1").format(sql.Identifier(table), sql.SQL(" and ").join(conditions)),
+        bounds,
     )
     return found.rowcount > 0
 
