@@ -28,6 +28,7 @@ from pydantic_settings import SettingsError as UnreadableValueError
 from trading_pipelines.domain.alternative.texts import TextLimits
 from trading_pipelines.domain.engine.params import ExecutionParams
 from trading_pipelines.domain.execution.venue import VenueParams
+from trading_pipelines.domain.market.doubt_rules import DoubtRules
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.market.universe import UniverseRules
 from trading_pipelines.domain.modelling.spec import TrainingSpec
@@ -445,6 +446,7 @@ class Settings(BaseSettings):
     )
 
     source: SourceName = SourceName.SIMULATED
+    """Where candles come from: the simulated market, an archive of files, or an exchange through ccxt."""
     exchange: str = "simulated"
     """Exchange key, for example `bybit` or `binanceusdm`; the simulated source uses `simulated`."""
     symbols: Annotated[tuple[str, ...], NoDecode] = ()
@@ -455,6 +457,7 @@ class Settings(BaseSettings):
     """For how many days candles of a timeframe are kept; one that is not named is kept for ever. On a small machine
     '{"5m": 30}' keeps the database at some hundred megabytes."""
     signal_timeframe: str = "15m"
+    """Timeframe at whose closes features, predictions, scores and decisions are made."""
     archive_dir: Path | None = None
     """Folder of the archive source, laid out as `<exchange>/<SYMBOL>/<timeframe>.parquet`."""
     ccxt_base_url: str | None = None
@@ -464,8 +467,11 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = None
     """PostgreSQL or TimescaleDB to use; empty starts the embedded server."""
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    """DEBUG, INFO, WARNING or ERROR; for the files in the data folder's logs."""
     log_json: bool = False
+    """One JSON object a line instead of text."""
     profile: Profile = Profile.STANDARD
+    """What must be offered before a set-up becomes a signal; single `TRADING_SIGNALS__` variables win over it."""
     signals: SignalPolicy = SignalPolicy()
     execution: ExecutionParams = ExecutionParams()
     paper: VenueParams = VenueParams()
@@ -479,6 +485,7 @@ class Settings(BaseSettings):
     simulation: SimulatedMarketSpec = SimulatedMarketSpec()
     repair: RepairSettings = RepairSettings()
     universe: UniverseRules = UniverseRules()
+    doubts: DoubtRules = DoubtRules()
     """Which pairs of the exchange are worth a look; independent of what is traded."""
     session: SessionSettings = SessionSettings()
     fill: FillSettings = FillSettings()

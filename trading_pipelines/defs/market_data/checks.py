@@ -111,6 +111,39 @@ def candles_complete(
     )
 
 
+@dg.asset_check(
+    asset=BASE_TABLE,
+    name="plausible",
+    description="No outlier, and no price that stands still; what is named stays stored, for it may be real.",
+)
+def candles_plausible(
+    context: dg.AssetCheckExecutionContext, clock: ClockResource, database: DatabaseResource
+) -> dg.AssetCheckResult:
+    """Name candles of the run's days that are worth a second look."""
+    from trading_pipelines.domain.market.doubts import doubtful
+    from trading_pipelines.store.repositories import instruments
+
+    window = run_window(context, clock.now())
+    with database.connect() as connection:
+        frame = day_rows(connection, BASE_TABLE, window, settings().exchange)
+        stored = instruments.by_symbol(connection, settings().exchange, everything=True)
+    present = set(frame["instrument_id"])
+    symbols = {one.instrument_id: symbol for symbol, one in stored.items() if one.instrument_id in present}
+    doubts: list[str] = []
+    for instrument_id in sorted(symbols):
+        candles = frame[frame["instrument_id"] == instrument_id].sort_values("ts", ignore_index=True)
+        found = doubtful(candles, settings().doubts)
+        doubts += [
+            f"{symbols[instrument_id]} {ts:%Y-%m-%d %H:%M}: {doubt}"
+            for ts, doubt in zip(found["ts"], found["doubt"], strict=True)
+        ]
+    return dg.AssetCheckResult(
+        passed=not doubts,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"rows": len(frame), "doubtful": len(doubts), "examples": doubts[:20]},
+    )
+
+
 @dg.multi_asset_check(
     name="candles_agree",
     specs=[
