@@ -71,11 +71,13 @@ def features_no_lookahead(
     context: dg.AssetCheckExecutionContext, clock: ClockResource, database: DatabaseResource
 ) -> dg.AssetCheckResult:
     """Recompute some rows of the run's days as of their time; every run draws others."""
+    from trading_pipelines.application.corrections import trace_changes
     from trading_pipelines.application.leakcheck import check_features, explain_leaks
 
     now = clock.now()
     window = run_window(context, now)
     with user_errors(), database.connect() as connection:
+        trace_changes(connection, settings().exchange, Timeframe(settings().signal_timeframe))
         report = check_features(
             connection,
             settings().exchange,

@@ -12,6 +12,7 @@ import dagster as dg
 from trading_pipelines.defs.failures import user_errors
 from trading_pipelines.defs.market_data.assets import DERIVED_TABLES
 from trading_pipelines.defs.scope import traded_symbols
+from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.resources.platform import ClockResource, DatabaseResource
 from trading_pipelines.settings import settings
 
@@ -43,11 +44,13 @@ def leaks(
     context: dg.AssetCheckExecutionContext, clock: ClockResource, database: DatabaseResource
 ) -> Iterator[dg.AssetCheckResult]:
     """Compute some rows of every table again; every night draws others."""
+    from trading_pipelines.application.corrections import trace_changes
     from trading_pipelines.application.leakcheck_path import check_assets
 
     tables = {key.asset_key.to_user_string() for key in context.selected_asset_check_keys}
     wanted = [name for table in CHECKED_BY if table in tables for name in CHECKED_BY[table]]
     with user_errors(), database.connect() as connection:
+        trace_changes(connection, settings().exchange, Timeframe(settings().signal_timeframe))
         found = check_assets(
             connection,
             settings(),

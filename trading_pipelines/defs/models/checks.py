@@ -8,6 +8,7 @@ import dagster as dg
 from trading_pipelines.defs.failures import user_errors
 from trading_pipelines.defs.scope import run_window, traded_symbols
 from trading_pipelines.defs.tables import day_rows
+from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.resources.platform import ClockResource, DatabaseResource
 from trading_pipelines.settings import settings
 
@@ -37,10 +38,15 @@ def predictions_within_bounds(
     description="Sampled predictions follow from the feature row and the version of their time; so do their outcomes.",
 )
 def predictions_no_lookahead(clock: ClockResource, database: DatabaseResource) -> dg.AssetCheckResult:
-    """Predict and label some stored rows again; every run draws others."""
+    """Predict and label some stored rows again; every run draws others.
+
+    What has changed since is followed first, so that a corrected candle stops nothing.
+    """
+    from trading_pipelines.application.corrections import trace_changes
     from trading_pipelines.application.leakcheck_path import check_assets
 
     with user_errors(), database.connect() as connection:
+        trace_changes(connection, settings().exchange, Timeframe(settings().signal_timeframe))
         checks = check_assets(
             connection,
             settings(),
