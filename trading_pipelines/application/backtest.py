@@ -31,6 +31,7 @@ from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.portfolio.performance import ClosedPositions, Performance, measure
 from trading_pipelines.domain.research.benchmark import held
 from trading_pipelines.domain.research.history import MarketHistory
+from trading_pipelines.domain.research.refusals import together
 from trading_pipelines.domain.signals.policy import Direction
 from trading_pipelines.domain.simulation.backtest import BacktestInput, BacktestResult, run_backtest
 from trading_pipelines.domain.strategies.base import Bars, Needs, Strategy, StrategyInput
@@ -275,7 +276,7 @@ def save(
             input_hash=finished.input_hash,
             bars=int(np.isfinite(finished.data.market.close).sum()),
             candidates=len(result.candidates),
-            refusals=backtests.refusals_row(result.refusals, result.gate_refusals),
+            refusals=together(result.refusals, result.gate_refusals),
             metrics=dataclasses.asdict(result.performance),
             benchmark=None if held_ is None else held_.symbol,
             benchmark_metrics=None if held_ is None else dataclasses.asdict(held_.performance),

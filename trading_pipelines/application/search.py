@@ -38,6 +38,7 @@ from trading_pipelines.domain.research.overfitting import (
     overfitting_probability,
     probabilistic_sharpe,
 )
+from trading_pipelines.domain.research.refusals import together
 from trading_pipelines.domain.research.search import (
     Fold,
     Objective,
@@ -324,7 +325,7 @@ def _save(
             start_capital=base.capital,
             bars=finished.bars,
             candidates=sum(len(fold.result.candidates) for fold in finished.folds),
-            refusals=backtests.refusals_row(
+            refusals=together(
                 _summed([fold.result.refusals for fold in finished.folds]),
                 _summed([fold.result.gate_refusals for fold in finished.folds]),
             ),

@@ -11,8 +11,8 @@ import psycopg
 from psycopg.rows import class_row
 
 from trading_pipelines.domain.portfolio.performance import Performance
+from trading_pipelines.domain.research.refusals import of_gates, of_rules
 from trading_pipelines.store.connection import read_frame
-from trading_pipelines.store.repositories.backtests import GATE
 
 _POINTS = 1_500
 """Points of a curve: more than a screen has columns."""
@@ -30,7 +30,7 @@ class BacktestSummary:
     metrics, benchmark_metrics : mapping
         The fields of `Performance`; see `performance_of`.
     refusals : mapping
-        By risk rule, and by gate under a name that begins with `GATE`.
+        Of rules and gates, as `domain.research.refusals` puts them together.
     strategy_check : mapping or None
         None where the checks were skipped.
     """
@@ -63,12 +63,12 @@ class BacktestSummary:
     @property
     def rule_refusals(self) -> dict[str, int]:
         """How many candidates each risk rule refused."""
-        return {name: n for name, n in self.refusals.items() if not name.startswith(GATE)}
+        return of_rules(self.refusals)
 
     @property
     def gate_refusals(self) -> dict[str, int]:
         """How many proposals each gate refused before they became candidates."""
-        return {name.removeprefix(GATE): n for name, n in self.refusals.items() if name.startswith(GATE)}
+        return of_gates(self.refusals)
 
     @property
     def performance(self) -> Performance:

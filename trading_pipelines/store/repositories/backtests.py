@@ -13,8 +13,6 @@ from psycopg.types.json import Jsonb
 
 Json = Mapping[str, Any]
 
-GATE = "gate "
-"""Begins the names of gates among the refusals; the others are risk rules."""
 TRADE_COLUMNS = (
     "symbol",
     "side",
@@ -113,11 +111,6 @@ class TrialRow:
     params: Json
     in_sample: Sequence[float | None]
     figures: Json
-
-
-def refusals_row(rules: Mapping[str, int], gates: Mapping[str, int]) -> dict[str, int]:
-    """What risk rules refused of the candidates and gates of the proposals, as one column keeps both."""
-    return {**rules, **{f"{GATE}{name}": count for name, count in gates.items()}}
 
 
 def replace(
