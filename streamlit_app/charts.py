@@ -50,7 +50,7 @@ def candles(
     if "Bollinger" in indicators:
         _add_bollinger(figure, bars)
     if "VWAP" in indicators:
-        _add_line(figure, bars, "vwap", "VWAP", {"width": 1.3, "color": formats.palette().muted})
+        _add_vwap(figure, bars)
     for span, dash in zip(ema_spans, ("solid", "dash", "dot"), strict=False):
         look = {"width": 1.3, "dash": dash, "color": formats.palette().accent}
         _add_line(figure, bars, f"ema_{span}", f"EMA {span}", look)
@@ -93,6 +93,13 @@ def _add_bollinger(figure: go.Figure, bars: pd.DataFrame) -> None:
     _add_line(figure, bars, "bollinger_upper", "Bollinger 20, 2", edge, legendgroup="bollinger")
     fill = {"fill": "tonexty", "fillcolor": _faint(muted, 0.08)}
     _add_line(figure, bars, "bollinger_lower", "Lower band", edge, legendgroup="bollinger", showlegend=False, **fill)
+
+
+def _add_vwap(figure: go.Figure, bars: pd.DataFrame) -> None:
+    """The VWAP begins anew at midnight, so its line is broken there."""
+    day = bars["ts"].dt.floor("D")
+    broken = bars.assign(vwap=bars["vwap"].where(day == day.shift()))
+    _add_line(figure, broken, "vwap", "VWAP", {"width": 2, "dash": "dot", "color": formats.palette().muted})
 
 
 def _add_volume(figure: go.Figure, bars: pd.DataFrame, row: int) -> None:
@@ -431,7 +438,8 @@ def horizontal_bars(labels: Sequence[str], values: Sequence[float], texts: Seque
         showlegend=False,
     )
     widest = max((abs(value) for value in values), default=0) or 1
-    figure.update_xaxes(visible=False, range=[-1.3 * widest if signed else 0, 1.3 * widest])
+    # Room for the numbers beside the bars, on a phone as well.
+    figure.update_xaxes(visible=False, range=[-1.5 * widest if signed else 0, 1.5 * widest])
     figure.update_yaxes(autorange="reversed", automargin=True, ticks="", showgrid=False)
     return figure
 

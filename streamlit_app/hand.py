@@ -87,7 +87,9 @@ def _dismissed() -> None:
 def _open(session: SessionSummary) -> None:
     symbol = st.selectbox("Symbol", session.symbols, key="hand_symbol")
     sides = ["LONG", "SHORT"] if session.direction == "BOTH" else [session.direction]
-    side = st.segmented_control("Side", sides, default=sides[0], required=True, key="hand_side")
+    side = st.segmented_control(
+        "Side", sides, default=sides[0], required=True, format_func=formats.side, key="hand_side"
+    )
     quote = queries.current_price(session.exchange, symbol)
     st.caption(f"Newest price {formats.price(quote)}")
     share = st.slider("Share of the full risk per trade", 5, 100, 100, 5, format="%d %%", key="hand_size")
