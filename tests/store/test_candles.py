@@ -116,6 +116,18 @@ def test_derivation_writes_only_what_has_changed(connection: Connection, instrum
     assert read(connection, instrument_id, Timeframe.D1)["volume"].item() == corrected["volume"].sum()
 
 
+def test_noise_of_somebody_elses_addition_is_no_correction(connection: Connection, instrument_id: int) -> None:
+    bars = make(288)
+    hours = aggregate(bars, Timeframe.H1)
+    hours["volume"] = np.nextafter(hours["volume"], np.inf)
+    with connection.cursor() as cursor:
+        store.upsert_candles(cursor, instrument_id, Timeframe.H1, hours)
+    write(connection, instrument_id, bars)
+    cover(connection, instrument_id, START, START + DAY)
+    assert store.derive(connection, [instrument_id], M5, START, START + DAY)[Timeframe.H1] == 0
+    assert connection.execute("select count(*) from ohlcv_corrections").fetchone() == (0,)
+
+
 def test_coverage_joins_spans_and_leaves_the_missing_ones(connection: Connection, instrument_id: int) -> None:
     hours = [START + timedelta(hours=h) for h in range(8)]
     cover(connection, instrument_id, hours[1], hours[2])

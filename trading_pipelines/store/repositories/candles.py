@@ -109,7 +109,8 @@ with asked as (
 )
 """
 # The cast to numeric keeps 15 digits. It removes the noise of binary addition from volumes, which are decimal numbers
-# at every venue, so that a derived candle equals the venue's own to the last bit.
+# at every venue, so that a derived candle equals the venue's own to the last bit. Where somebody else has added them up
+# and kept the noise, that is no correction.
 _DERIVE = """
 , {rolled} as materialized (
     select instrument_id, date_bin({length}, ts, 'epoch') as ts, (array_agg(open order by ts))[1] as open,
@@ -125,8 +126,9 @@ _DERIVE = """
     on conflict (instrument_id, ts) do update set
         open = excluded.open, high = excluded.high, low = excluded.low, close = excluded.close,
         volume = excluded.volume
-    where (stored.open, stored.high, stored.low, stored.close, stored.volume)
-        is distinct from (excluded.open, excluded.high, excluded.low, excluded.close, excluded.volume)
+    where (stored.open, stored.high, stored.low, stored.close)
+        is distinct from (excluded.open, excluded.high, excluded.low, excluded.close)
+        or abs(stored.volume - excluded.volume) > 1e-12 * excluded.volume
     returning 1
 )
 """
