@@ -5,12 +5,17 @@ What comes from outside is data: it is checked, cut to length and kept as plain 
 """
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Generic, Protocol, TypeVar
 
 from trading_pipelines.adapters.sources.base import SourceError
 
 Item = TypeVar("Item")
+
+
+def wall_clock() -> datetime:
+    """The time that it is, UTC; tests give a source another clock."""
+    return datetime.now(UTC)
 
 
 class NotConfiguredError(SourceError):

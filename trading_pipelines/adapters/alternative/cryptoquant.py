@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from trading_pipelines.adapters.alternative.base import Delivery, NotConfiguredError, Refused
+from trading_pipelines.adapters.alternative.base import Delivery, NotConfiguredError, Refused, wall_clock
 from trading_pipelines.adapters.alternative.reading import UnfitItemError, field, gather, number, sift
 from trading_pipelines.adapters.http import HttpClient, UnusableAnswerError, shown
 from trading_pipelines.domain.alternative.series import MARKET
@@ -23,17 +23,13 @@ _PUBLISHED, _HISTORY = timedelta(minutes=15), timedelta(days=1)
 _MOST_HOURS = 1_000
 
 
-def _wall_clock() -> datetime:
-    return datetime.now(UTC)
-
-
 @dataclass
 class CryptoQuant:
     """Hourly flows of all exchanges."""
 
     client: HttpClient
     api_key: str | None
-    clock: Callable[[], datetime] = _wall_clock
+    clock: Callable[[], datetime] = wall_clock
     name: str = NAME
 
     def fetch(self, since: datetime, until: datetime) -> Delivery[ExchangeFlow]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from trading_pipelines.adapters.alternative.base import Delivery, NotConfiguredError
+from trading_pipelines.adapters.alternative.base import Delivery, NotConfiguredError, wall_clock
 from trading_pipelines.adapters.alternative.reading import UnfitItemError, field, number, sift
 from trading_pipelines.adapters.http import HttpClient, UnusableAnswerError, shown
 from trading_pipelines.adapters.sources.base import SourceError
@@ -24,10 +24,6 @@ _HOUR = timedelta(hours=1)
 _PUBLISHED, _HISTORY = timedelta(hours=1), timedelta(days=1)
 
 
-def _wall_clock() -> datetime:
-    return datetime.now(UTC)
-
-
 @dataclass
 class Dune:
     """Flows by a saved query; each look runs it anew."""
@@ -38,7 +34,7 @@ class Dune:
     coins: tuple[str, ...]
     poll_seconds: float = 3.0
     wait_seconds: float = 180.0
-    clock: Callable[[], datetime] = _wall_clock
+    clock: Callable[[], datetime] = wall_clock
     sleep: Callable[[float], None] = time.sleep
     name: str = NAME
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from trading_pipelines.adapters.alternative.base import Delivery, Refused
+from trading_pipelines.adapters.alternative.base import Delivery, Refused, wall_clock
 from trading_pipelines.adapters.alternative.reading import UnfitItemError, gather, instant, number, sift, text
 from trading_pipelines.adapters.alternative.reading import field as part
 from trading_pipelines.adapters.http import HttpClient, UnusableAnswerError
@@ -43,10 +43,6 @@ _CLOCK_TIME = re.compile(r"\b\d{1,2}(?::\d\d)?\s?[AP]M\b")
 _QUESTION_CHARACTERS = 500
 
 
-def _wall_clock() -> datetime:
-    return datetime.now(UTC)
-
-
 @dataclass(frozen=True)
 class _Seen:
     """A market as it is listed, with what is needed to ask for its history."""
@@ -66,7 +62,7 @@ class Polymarket:
     tag: str = "crypto"
     most_pages: int = 40
     most_histories: int = 150
-    clock: Callable[[], datetime] = _wall_clock
+    clock: Callable[[], datetime] = wall_clock
     name: str = NAME
 
     def fetch(self, since: datetime, until: datetime) -> Delivery[PredictionMarket | MarketOdds]:

@@ -6,10 +6,10 @@ transaction has (`domain.onchain.transactions`).
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-from trading_pipelines.adapters.alternative.base import Delivery, NotConfiguredError
+from trading_pipelines.adapters.alternative.base import Delivery, NotConfiguredError, wall_clock
 from trading_pipelines.adapters.alternative.reading import field, instant, number, sift, text
 from trading_pipelines.adapters.http import HttpClient, UnusableAnswerError
 from trading_pipelines.domain.onchain.transactions import FlowThresholds, WhaleTransaction, coin_behind, owner_kind
@@ -23,10 +23,6 @@ _PUBLISHED = timedelta(minutes=10)
 _HISTORY = timedelta(hours=6)
 
 
-def _wall_clock() -> datetime:
-    return datetime.now(UTC)
-
-
 @dataclass
 class WhaleAlert:
     """Large transactions, with the cursor that the service hands out from page to page."""
@@ -36,7 +32,7 @@ class WhaleAlert:
     thresholds: FlowThresholds
     history: timedelta = timedelta(minutes=59)
     most_pages: int = 20
-    clock: Callable[[], datetime] = _wall_clock
+    clock: Callable[[], datetime] = wall_clock
     name: str = NAME
 
     def fetch(self, since: datetime, until: datetime) -> Delivery[WhaleTransaction]:

@@ -7,13 +7,13 @@ Where sources have a history, a dataset has a partition per UTC day and any day 
 tell of now, there is nothing to rebuild, and no partitions.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from trading_pipelines.defs.collected import outcome
 from trading_pipelines.defs.failures import TRANSIENT, user_errors
 from trading_pipelines.defs.scope import DAYS, run_window
 from trading_pipelines.defs.tables import table_spec
@@ -21,8 +21,6 @@ from trading_pipelines.resources.platform import ClockResource, DatabaseResource
 
 if TYPE_CHECKING:
     import psycopg
-
-    from trading_pipelines.application.alternative_data import CollectionReport
 
 OWNER = "team:market-data"
 
@@ -120,7 +118,10 @@ def _asset_of(dataset: Dataset) -> dg.AssetsDefinition:
                 ]
             else:
                 reports = collect_newest(connection, sources, now)
-            return _outcome(context, dataset, reports, _known_today(connection, dataset, now))
+            known_today = _known_today(connection, dataset, now)
+        return dg.MaterializeResult(
+            asset_key=dataset.spec.key, metadata={**outcome(context, reports), "known_today": known_today}
+        )
 
     return collected
 
@@ -135,26 +136,6 @@ def _known_today(connection: "psycopg.Connection[Any]", dataset: Dataset, now: d
         query = "select count(*) from texts where kind = %s and available_at >= %s"
         row = connection.execute(query, ("NEWS" if dataset.name == "news" else "POST", since)).fetchone()
     return row[0] if row else 0
-
-
-def _outcome(
-    context: dg.AssetExecutionContext, dataset: Dataset, reports: "Sequence[CollectionReport]", known_today: int
-) -> dg.MaterializeResult:
-    """What came of it; a failure only when no source has answered and one should have."""
-    for report in reports:
-        if report.status != "OK":
-            context.log.warning(f"{report.source}: {report.detail}")
-    if not any(report.status == "OK" for report in reports) and any(r.status == "FAILING" for r in reports):
-        raise dg.Failure("no source has answered: " + "; ".join(r.detail for r in reports if r.status == "FAILING"))
-    return dg.MaterializeResult(
-        asset_key=dataset.spec.key,
-        metadata={
-            "new": sum(report.new for report in reports),
-            "refused": sum(report.refused for report in reports),
-            "known_today": known_today,
-            "sources": {report.source: report.status for report in reports},
-        },
-    )
 
 
 COLLECTED = [_asset_of(dataset) for dataset in DATASETS]

@@ -11,9 +11,10 @@ from typing import LiteralString
 import dagster as dg
 
 from trading_pipelines.defs.alternative.assets import DATASETS, Dataset
+from trading_pipelines.defs.collected import sources_answer
 from trading_pipelines.defs.tables import broken_rows
 from trading_pipelines.domain.alternative.series import SERIES
-from trading_pipelines.resources.platform import ClockResource, DatabaseResource, OutsideResource
+from trading_pipelines.resources.platform import ClockResource, DatabaseResource
 
 _LOOK_BACK = timedelta(days=2)
 """Rows that became known in this time are looked at; older ones have been."""
@@ -25,10 +26,6 @@ where series = any(%(series)s) and available_at >= %(since)s
 _TEXTS_BEFORE_THEIR_TIME: LiteralString = """
 select source, external_id, published_at, available_at from texts
 where available_at >= %(since)s and (available_at > %(now)s or available_at < published_at)
-"""
-_SILENT: LiteralString = """
-select source, status, detail, last_success_at from source_states
-where source = any(%(sources)s) and status = 'FAILING'
 """
 
 
@@ -50,19 +47,7 @@ def _known_in_time(dataset: Dataset) -> dg.AssetChecksDefinition:
     return check
 
 
-def _answering(dataset: Dataset) -> dg.AssetChecksDefinition:
-    @dg.asset_check(
-        asset=dataset.spec.key,
-        name="sources_answer",
-        description="Each source that is configured answered when it was asked last.",
-    )
-    def check(database: DatabaseResource, outside: OutsideResource) -> dg.AssetCheckResult:
-        names = [source.name for source in outside.open(dataset.name)]
-        with database.connect() as connection:
-            found = broken_rows(connection, _SILENT, {"sources": names})
-        return dg.AssetCheckResult(passed=found.passed, metadata=found.metadata, severity=dg.AssetCheckSeverity.WARN)
-
-    return check
-
-
-CHECKS = [check(dataset) for dataset in DATASETS for check in (_known_in_time, _answering)]
+CHECKS = [
+    *(_known_in_time(dataset) for dataset in DATASETS),
+    *(sources_answer(dataset.spec, dataset.name) for dataset in DATASETS),
+]

@@ -4,20 +4,16 @@ Belongs here: the tables, a partition per UTC day. Does not belong here: how a s
 and the formulas (`domain.onchain`).
 """
 
-from collections.abc import Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from trading_pipelines.defs.collected import outcome
 from trading_pipelines.defs.failures import TRANSIENT, user_errors
 from trading_pipelines.defs.scope import DAYS, run_window
 from trading_pipelines.defs.tables import table_spec
 from trading_pipelines.resources.platform import ClockResource, DatabaseResource, OutsideResource
 from trading_pipelines.settings import SourceName, settings
-
-if TYPE_CHECKING:
-    from trading_pipelines.application.alternative_data import CollectionReport
 
 OWNER = "team:market-data"
 WHALE_TRANSACTIONS = table_spec(
@@ -50,20 +46,6 @@ FLOW_METRICS = table_spec(
 def simulated() -> bool:
     """Whether the settings trade the simulated market."""
     return settings().source is SourceName.SIMULATED
-
-
-def outcome(context: dg.AssetExecutionContext, reports: "Sequence[CollectionReport]") -> dict[str, Any]:
-    """What came of collections, for people; a failure only when no source has answered and one should have."""
-    for report in reports:
-        if report.status != "OK":
-            context.log.warning(f"{report.source}: {report.detail}")
-    if not any(report.status == "OK" for report in reports) and any(r.status == "FAILING" for r in reports):
-        raise dg.Failure("no source has answered: " + "; ".join(r.detail for r in reports if r.status == "FAILING"))
-    return {
-        "new": sum(report.new for report in reports),
-        "refused": sum(report.refused for report in reports),
-        "sources": {report.source: report.status for report in reports},
-    }
 
 
 @dg.multi_asset(

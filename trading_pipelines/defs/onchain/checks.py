@@ -9,10 +9,11 @@ from typing import LiteralString
 
 import dagster as dg
 
+from trading_pipelines.defs.collected import sources_answer
 from trading_pipelines.defs.onchain.assets import EXCHANGE_FLOWS, FLOW_METRICS, WHALE_TRANSACTIONS
 from trading_pipelines.defs.scope import run_window
 from trading_pipelines.defs.tables import broken_rows, compared
-from trading_pipelines.resources.platform import ClockResource, DatabaseResource, OutsideResource
+from trading_pipelines.resources.platform import ClockResource, DatabaseResource
 from trading_pipelines.settings import settings
 
 _TRANSACTIONS: LiteralString = """
@@ -22,9 +23,6 @@ where ts >= %(start)s and ts < %(end)s and available_at > %(now)s
 _FLOWS: LiteralString = """
 select source, coin, ts, available_at from exchange_flows
 where ts >= %(start)s and ts < %(end)s and (available_at > %(now)s or available_at < ts + interval '1 hour')
-"""
-_FAILING: LiteralString = """
-select source, detail, last_success_at from source_states where source = any(%(sources)s) and status = 'FAILING'
 """
 
 
@@ -42,23 +40,6 @@ def _known_in_time(spec: dg.AssetSpec, query: LiteralString) -> dg.AssetChecksDe
         window = run_window(context, now)
         with database.connect() as connection:
             return broken_rows(connection, query, {"start": window.start, "end": window.end, "now": now})
-
-    return check
-
-
-def sources_answer(spec: dg.AssetSpec, dataset: str) -> dg.AssetChecksDefinition:
-    """Warn of sources that are configured and did not answer."""
-
-    @dg.asset_check(
-        asset=spec.key,
-        name="sources_answer",
-        description="Each source that is configured answered when it was asked last.",
-    )
-    def check(database: DatabaseResource, outside: OutsideResource) -> dg.AssetCheckResult:
-        names = [source.name for source in outside.open(dataset)]
-        with database.connect() as connection:
-            found = broken_rows(connection, _FAILING, {"sources": names})
-        return dg.AssetCheckResult(passed=found.passed, metadata=found.metadata, severity=dg.AssetCheckSeverity.WARN)
 
     return check
 

@@ -9,8 +9,9 @@ from datetime import timedelta
 
 import dagster as dg
 
+from trading_pipelines.defs.collected import outcome
 from trading_pipelines.defs.failures import TRANSIENT, user_errors
-from trading_pipelines.defs.onchain.assets import OWNER, outcome, simulated
+from trading_pipelines.defs.onchain.assets import OWNER, simulated
 from trading_pipelines.defs.scope import DAYS, run_window
 from trading_pipelines.defs.tables import table_spec
 from trading_pipelines.resources.platform import ClockResource, DatabaseResource, OutsideResource

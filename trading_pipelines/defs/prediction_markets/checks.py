@@ -8,7 +8,7 @@ from typing import LiteralString
 
 import dagster as dg
 
-from trading_pipelines.defs.onchain.checks import sources_answer
+from trading_pipelines.defs.collected import sources_answer
 from trading_pipelines.defs.prediction_markets.assets import IMPLIED, MARKETS, ODDS
 from trading_pipelines.defs.scope import run_window
 from trading_pipelines.defs.tables import broken_rows, compared
