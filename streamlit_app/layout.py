@@ -32,7 +32,8 @@ _STALE_AFTER = 60
 """Seconds without a heartbeat after which a service is called silent."""
 
 
-# Digits of equal width stop numbers from jumping when they refresh; a stale element stays opaque for the same reason.
+# Digits of equal width stop numbers from jumping when they refresh; a stale element stays opaque and nothing says that
+# the page is being read, for the same reason: it is, every other second.
 _STYLE = """
 <style>
 [data-testid="stMetricValue"], [data-testid="stMetricDelta"], [data-testid="stCaptionContainer"]
@@ -42,6 +43,7 @@ _STYLE = """
 [data-testid="stMetric"] > div { padding: 0; }
 [data-testid="stMainBlockContainer"] { padding-left: 2rem; padding-right: 2rem; }
 [data-stale="true"] { opacity: 1 !important; transition: none !important; }
+[data-testid="stStatusWidget"] { display: none; }
 @media (max-width: 640px) {
     [data-testid="stMainBlockContainer"] { padding-left: .8rem; padding-right: .8rem; }
 }
@@ -203,12 +205,17 @@ class Card:
     chart: Sequence[float] | None = None
 
 
+def wall(count: int, min_width: int) -> Any:
+    """A grid for that many cards, in rows of equal length on a desk and of as many as fit elsewhere."""
+    rows = math.ceil(count * (min_width + _GAP_PX) / _DESK_PX)
+    return st.grid(math.ceil(count / rows), min_column_width=min_width, gap="xsmall")
+
+
 def cards(items: Sequence[Card], min_width: int = 155) -> None:
     """Draw cards in rows of equal length on a desk, and in two columns on a phone."""
     if not items:
         return
-    rows = math.ceil(len(items) * (min_width + _GAP_PX) / _DESK_PX)
-    with st.grid(math.ceil(len(items) / rows), min_column_width=min_width, gap="xsmall"):
+    with wall(len(items), min_width):
         for item in items:
             st.metric(
                 item.label,

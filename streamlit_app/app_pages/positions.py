@@ -189,7 +189,7 @@ def _open(session: SessionSummary) -> None:
         )
         return
     _summary(session, found)
-    with st.grid(min_column_width=270, gap="xsmall"):
+    with layout.wall(min(len(found), _LADDERS), 270):
         for _, position in found.head(_LADDERS).iterrows():
             st.html(_ladder(position))
     _with_why(_open_table(found, pd.Timestamp(layout.as_of(session))), _OPEN_COLUMNS, "position_id", "open", rows=15)

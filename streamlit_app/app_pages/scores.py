@@ -56,7 +56,7 @@ def _show_ranking(found: pd.DataFrame) -> None:
             Card("Strong", str(int((found["score"] > 70).sum())), help="Score above 70"),
             Card("To avoid", str(int((found["score"] < 30).sum())), help="Score below 30"),
             Card("Without a score", str(int(found["score"].isna().sum())), help="Less than half of the weights known"),
-            Card("Newest close", formats.moment(found["available_at"].max()), "UTC"),
+            Card("Newest close", f"{found['available_at'].max():%H:%M} UTC", formats.day(found["available_at"].max())),
         ],
         min_width=155,
     )
@@ -72,9 +72,9 @@ def _show_one(parts: ScoreParts) -> None:
             Card("Confidence", formats.share(parts.confidence)),
             Card("Weights known", formats.share(parts.coverage)),
             Card("Agreeing factors", str(parts.consensus)),
-            Card("Close", formats.moment(parts.available_at), "UTC"),
+            Card("Close", f"{parts.available_at:%H:%M} UTC", formats.day(parts.available_at)),
         ],
-        min_width=190,
+        min_width=155,
     )
     left, right = st.columns(2)
     with left:
@@ -82,10 +82,7 @@ def _show_one(parts: ScoreParts) -> None:
         figure = charts.horizontal_bars(
             [FACTORS.get(f.factor, f.factor) for f in parts.factors],
             [f.contribution for f in parts.factors],
-            [
-                "left out" if f.value is None else f"{f.contribution:+.1f} · {f.value:+.2f} at {f.weight:.0%}"
-                for f in parts.factors
-            ],
+            ["left out" if f.value is None else formats.number(f.contribution, 1, sign=True) for f in parts.factors],
             signed=True,
         )
         st.plotly_chart(figure, config=charts.STATIC_CONFIG, key="score_bars")
