@@ -120,6 +120,7 @@ def upsert(cursor: psycopg.Cursor[Any], table: str, key: Sequence[str], columns:
     inserted = merge.insert_missing(cursor) if updated < rows else 0
     if updated + inserted < rows:
         updated += merge.update_changed(cursor)  # rows that another writer has inserted in between
+    merge.end(cursor)
     return UpsertCount(inserted, updated, rows - inserted - updated)
 
 
@@ -210,6 +211,13 @@ class _Merge:
             )
         )
         copy_rows(cursor, self._staging, self._columns, self._types)
+        # A table that has just been filled has no statistics: taken for empty, each of its rows would be compared
+        # with each of the batch.
+        cursor.execute("set local enable_nestloop = off")
+
+    def end(self, cursor: psycopg.Cursor[Any]) -> None:
+        """Let later statements of the transaction be planned as usual."""
+        cursor.execute("set local enable_nestloop to default")
 
     def insert_missing(self, cursor: psycopg.Cursor[Any]) -> int:
         """Insert what is not there; `on conflict` catches rows that another writer has inserted meanwhile."""
