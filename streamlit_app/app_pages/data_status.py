@@ -57,9 +57,7 @@ def _summary() -> None:
                 False if late else None,
             ),
             Card("Longest lag", formats.duration(lags.max()) if len(lags) else formats.MISSING),
-            Card(
-                "Open gaps", str(gaps), f"{int(sources['missing_bars'].sum())} bars missing", False if gaps else None
-            ),
+            Card("Open gaps", str(gaps), f"{int(sources['missing_bars'].sum())} bars missing", False if gaps else None),
             Card("Quarantined", formats.number(quarantined, 0), "rows refused"),
             Card(
                 "Database",
