@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 from trading_pipelines.adapters.sources.archive import ArchiveSource
-from trading_pipelines.application.ingestion import ingest
+from trading_pipelines.application.market_data.ingestion import ingest
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.store.connection import Connection, connect
 from trading_pipelines.store.embedded import EmbeddedPostgres

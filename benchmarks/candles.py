@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from trading_pipelines.adapters.sources.simulated import SimulatedSource
-from trading_pipelines.application.ingestion import ingest
+from trading_pipelines.application.market_data.ingestion import ingest
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.simulation.market import SimulatedMarket
 from trading_pipelines.domain.simulation.spec import SimulatedMarketSpec

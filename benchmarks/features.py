@@ -23,8 +23,8 @@ import pandas as pd
 import talib
 
 from trading_pipelines.adapters.sources.simulated import SimulatedSource
-from trading_pipelines.application.features import build_features
-from trading_pipelines.application.ingestion import ingest
+from trading_pipelines.application.features.building import build_features
+from trading_pipelines.application.market_data.ingestion import ingest
 from trading_pipelines.domain.features.compute import compute_features, compute_newest
 from trading_pipelines.domain.features.context import Bars, Breadth, FeatureInputs, Settlements
 from trading_pipelines.domain.features.observations import OBSERVED, Observed

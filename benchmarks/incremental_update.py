@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from trading_pipelines.adapters.sources.ccxt_source import CcxtSource
-from trading_pipelines.application.ingestion import IngestReport, ingest
+from trading_pipelines.application.market_data.ingestion import IngestReport, ingest
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.store.connection import Connection, connect
 from trading_pipelines.store.embedded import EmbeddedPostgres

@@ -24,8 +24,8 @@ import numpy as np
 import pandas as pd
 import psycopg
 
-from trading_pipelines.application.analysis import read_technical_signals
-from trading_pipelines.application.scoring import score, score_range
+from trading_pipelines.application.analysis.market import read_technical_signals
+from trading_pipelines.application.analysis.scoring import score, score_range
 from trading_pipelines.domain.alternative.series import MARKET, SIMULATED, Observation
 from trading_pipelines.domain.engine.params import ExecutionParams
 from trading_pipelines.domain.market.instrument import Instrument, MarketKind

@@ -33,8 +33,8 @@ from sklearn.metrics import roc_auc_score
 from trading_pipelines.adapters.sources.archive import ArchiveSource
 from trading_pipelines.adapters.sources.base import MarketDataSource
 from trading_pipelines.adapters.sources.simulated import SimulatedSource
-from trading_pipelines.application.ingestion import ingest
-from trading_pipelines.application.training import load_training_data, train
+from trading_pipelines.application.market_data.ingestion import ingest
+from trading_pipelines.application.models.training import load_training_data, train
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.modelling import training
 from trading_pipelines.domain.modelling.spec import TrainingSpec

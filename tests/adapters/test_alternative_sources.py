@@ -12,7 +12,7 @@ from fake_service import Answer, FakeService, as_json, fake_service
 from trading_pipelines.adapters.alternative.base import Delivery, NotConfiguredError
 from trading_pipelines.adapters.alternative.factory import datasets, open_dataset, open_sources
 from trading_pipelines.adapters.sources.base import SourceError
-from trading_pipelines.application.alternative_data import collect
+from trading_pipelines.application.alternative.alternative_data import collect
 from trading_pipelines.domain.alternative.series import MARKET, SERIES
 from trading_pipelines.settings import Settings, load_settings
 from trading_pipelines.store.connection import Connection

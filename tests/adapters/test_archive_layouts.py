@@ -11,7 +11,7 @@ import pyarrow.feather as feather
 import pytest
 
 from trading_pipelines.adapters.sources.archive import ArchiveSource, exchanges_in
-from trading_pipelines.application.ingestion import ingest
+from trading_pipelines.application.market_data.ingestion import ingest
 from trading_pipelines.domain.market.instrument import MarketKind
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.errors import UserError

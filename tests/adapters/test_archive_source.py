@@ -12,7 +12,7 @@ import pytest
 
 from trading_pipelines.adapters.sources.archive import ArchiveSource, exchanges_in
 from trading_pipelines.adapters.sources.base import CandlePage
-from trading_pipelines.application.ingestion import IngestReport, ingest, ingest_everything
+from trading_pipelines.application.market_data.ingestion import IngestReport, ingest, ingest_everything
 from trading_pipelines.domain.market.instrument import Instrument, MarketKind
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.errors import UserError

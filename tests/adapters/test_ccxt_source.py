@@ -17,7 +17,7 @@ from trading_pipelines.adapters.sources.base import CandlePage, SourceError
 from trading_pipelines.adapters.sources.ccxt_source import CcxtSource
 from trading_pipelines.adapters.sources.retry import RetryPolicy
 from trading_pipelines.adapters.sources.venues import VENUES
-from trading_pipelines.application.ingestion import IngestReport, ingest
+from trading_pipelines.application.market_data.ingestion import IngestReport, ingest
 from trading_pipelines.domain.market.instrument import Instrument, ListingStatus, MarketKind
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.errors import UserError

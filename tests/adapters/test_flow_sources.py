@@ -18,8 +18,8 @@ from trading_pipelines.adapters.alternative.whale_alert import PAGE, WhaleAlert
 from trading_pipelines.adapters.http import HttpClient, HttpPolicy
 from trading_pipelines.adapters.sources.base import SourceError
 from trading_pipelines.adapters.sources.retry import RetryPolicy
-from trading_pipelines.application.alternative_data import collect
-from trading_pipelines.application.odds import follow_up
+from trading_pipelines.application.alternative.alternative_data import collect
+from trading_pipelines.application.alternative.odds import follow_up
 from trading_pipelines.domain.onchain.transactions import FlowDirection, FlowThresholds, OwnerKind
 from trading_pipelines.domain.prediction_markets.markets import (
     MarketKind,

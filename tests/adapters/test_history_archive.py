@@ -10,8 +10,8 @@ import pytest
 
 from trading_pipelines.adapters.alternative.archive import FILES, read_history
 from trading_pipelines.adapters.alternative.archive_texts import TEXTS
-from trading_pipelines.application.history import load_history
-from trading_pipelines.application.sentiment import open_readers, update_sentiment
+from trading_pipelines.application.alternative.history import load_history
+from trading_pipelines.application.alternative.sentiment import open_readers, update_sentiment
 from trading_pipelines.domain.alternative.series import Observation
 from trading_pipelines.domain.alternative.texts import TextItem
 from trading_pipelines.errors import UserError

@@ -16,7 +16,7 @@ from trading_pipelines.adapters.alternative.factory import open_dataset
 from trading_pipelines.adapters.alternative.rss import RssSource
 from trading_pipelines.adapters.http import HttpClient
 from trading_pipelines.adapters.sources.base import SourceError
-from trading_pipelines.application.alternative_data import collect, collect_newest
+from trading_pipelines.application.alternative.alternative_data import collect, collect_newest
 from trading_pipelines.domain.alternative.texts import TextItem, TextKind, TextLimits
 from trading_pipelines.settings import load_settings
 from trading_pipelines.store.connection import Connection

@@ -15,7 +15,7 @@ from trading_pipelines.adapters.sources.base import SourceError
 from trading_pipelines.adapters.sources.ccxt_source import CcxtSource
 from trading_pipelines.adapters.sources.retry import RetryPolicy
 from trading_pipelines.adapters.sources.venues import VENUES
-from trading_pipelines.application.ingestion import ingest
+from trading_pipelines.application.market_data.ingestion import ingest
 from trading_pipelines.domain.market.instrument import Instrument, MarketKind
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.store.connection import Connection, connect

@@ -9,8 +9,8 @@ from uuid import UUID, uuid4
 import dagster as dg
 import pytest
 
-from trading_pipelines.application.features import current_feature_set
-from trading_pipelines.application.sessions import paper_session
+from trading_pipelines.application.features.building import current_feature_set
+from trading_pipelines.application.signals.sessions import paper_session
 from trading_pipelines.domain.features import registry
 from trading_pipelines.domain.market.instrument import Instrument, MarketKind
 from trading_pipelines.resources.platform import ClockResource, DatabaseResource

@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 
 from trading_pipelines.adapters.sources.simulated import SimulatedSource
-from trading_pipelines.application.ingestion import ingest
+from trading_pipelines.application.market_data.ingestion import ingest
 from trading_pipelines.defs.analysis import assets, checks
 from trading_pipelines.defs.analysis.schedules import analysis_schedule, screener_schedule
 from trading_pipelines.domain.market.timeframe import Timeframe

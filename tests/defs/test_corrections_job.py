@@ -6,8 +6,8 @@ import dagster as dg
 import pytest
 
 from trading_pipelines.adapters.sources.simulated import SimulatedSource
-from trading_pipelines.application.features import build_features
-from trading_pipelines.application.ingestion import ingest
+from trading_pipelines.application.features.building import build_features
+from trading_pipelines.application.market_data.ingestion import ingest
 from trading_pipelines.defs.market_data.corrections import corrections_job, corrections_schedule
 from trading_pipelines.domain.alternative.series import MARKET, SIMULATED, Observation
 from trading_pipelines.domain.market.timeframe import Timeframe

@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 
 from trading_pipelines.adapters.sources.simulated import SimulatedSource
-from trading_pipelines.application.ingestion import ingest
+from trading_pipelines.application.market_data.ingestion import ingest
 from trading_pipelines.defs.onchain import assets as onchain
 from trading_pipelines.defs.onchain import checks as onchain_checks
 from trading_pipelines.defs.onchain.schedules import flows_schedule, whale_alerts_schedule

@@ -8,8 +8,8 @@ import pytest
 
 from trading_pipelines.adapters.exchanges.paper import MarketEvent, PaperExchange
 from trading_pipelines.adapters.sources import open_source
-from trading_pipelines.application.reconciliation import reconcile
-from trading_pipelines.application.sessions import paper_session
+from trading_pipelines.application.signals.sessions import paper_session
+from trading_pipelines.application.trading.reconciliation import reconcile
 from trading_pipelines.defs.execution.assets import execution, synchronisation
 from trading_pipelines.defs.execution.checks import orders_once
 from trading_pipelines.defs.execution.jobs import signal_execution_job

@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from trading_pipelines.application.features import current_feature_set
+from trading_pipelines.application.features.building import current_feature_set
 from trading_pipelines.definitions import defs
 from trading_pipelines.defs.models.jobs import training_job
 from trading_pipelines.defs.models.partitions import SYMBOLS

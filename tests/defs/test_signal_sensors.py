@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from trading_pipelines.application.sessions import new_session
+from trading_pipelines.application.signals.sessions import new_session
 from trading_pipelines.definitions import defs
 from trading_pipelines.defs.execution.jobs import signal_execution_job
 from trading_pipelines.defs.execution.schedules import signal_execution_schedule

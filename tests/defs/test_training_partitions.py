@@ -7,7 +7,7 @@ import dagster as dg
 import pytest
 
 from trading_pipelines.adapters.sources.simulated import SimulatedSource
-from trading_pipelines.application.ingestion import ingest
+from trading_pipelines.application.market_data.ingestion import ingest
 from trading_pipelines.definitions import defs
 from trading_pipelines.defs.models.assets import TrainingConfig, training
 from trading_pipelines.defs.models.jobs import training_help_job, training_job

@@ -10,12 +10,12 @@ from psycopg.conninfo import make_conninfo
 
 from trading_pipelines.adapters.alternative.factory import open_sources
 from trading_pipelines.adapters.sources.simulated import SimulatedSource
-from trading_pipelines.application.alternative_data import collect
-from trading_pipelines.application.flows import update_flows
-from trading_pipelines.application.ingestion import ingest
-from trading_pipelines.application.leakcheck_path import check_assets
-from trading_pipelines.application.odds import update_odds
-from trading_pipelines.application.sentiment import open_readers, update_sentiment
+from trading_pipelines.application.alternative.alternative_data import collect
+from trading_pipelines.application.alternative.flows import update_flows
+from trading_pipelines.application.alternative.odds import update_odds
+from trading_pipelines.application.alternative.sentiment import open_readers, update_sentiment
+from trading_pipelines.application.audit.decision_path import check_assets
+from trading_pipelines.application.market_data.ingestion import ingest
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.settings import load_settings
 from trading_pipelines.store.connection import Connection, connect

@@ -9,12 +9,12 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from trading_pipelines.adapters.sources.simulated import SimulatedSource
-from trading_pipelines.application.drift import DriftReport, measure_drift
-from trading_pipelines.application.ingestion import ingest
-from trading_pipelines.application.leakcheck_path import CHECKS, check_assets
-from trading_pipelines.application.prediction import record_outcomes
-from trading_pipelines.application.replay import replay
-from trading_pipelines.application.training import train
+from trading_pipelines.application.audit.decision_path import CHECKS, check_assets
+from trading_pipelines.application.market_data.ingestion import ingest
+from trading_pipelines.application.models.drift import DriftReport, measure_drift
+from trading_pipelines.application.models.prediction import record_outcomes
+from trading_pipelines.application.models.training import train
+from trading_pipelines.application.research.replay import replay
 from trading_pipelines.domain.alternative.series import MARKET, SIMULATED, Observation
 from trading_pipelines.domain.features.registry import NAMES
 from trading_pipelines.domain.market.timeframe import Timeframe

@@ -5,12 +5,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from trading_pipelines.adapters.sources.simulated import SimulatedSource
-from trading_pipelines.application.corrections import rebuild_stale, trace_changes
-from trading_pipelines.application.ingestion import ingest
-from trading_pipelines.application.leakcheck_path import AssetCheck, check_assets
-from trading_pipelines.application.prediction import record_outcomes
-from trading_pipelines.application.replay import replay
-from trading_pipelines.application.training import train
+from trading_pipelines.application.audit.corrections import rebuild_stale, trace_changes
+from trading_pipelines.application.audit.decision_path import AssetCheck, check_assets
+from trading_pipelines.application.market_data.ingestion import ingest
+from trading_pipelines.application.models.prediction import record_outcomes
+from trading_pipelines.application.models.training import train
+from trading_pipelines.application.research.replay import replay
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.simulation.spec import SimulatedMarketSpec
 from trading_pipelines.settings import load_settings

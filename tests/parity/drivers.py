@@ -18,17 +18,17 @@ import pandas as pd
 
 from trading_pipelines.adapters.exchanges.paper import PaperExchange
 from trading_pipelines.adapters.sources.base import CandlePage
-from trading_pipelines.application.emission import emit_signals, expire_signals
-from trading_pipelines.application.execution import execute_signals, synchronise
-from trading_pipelines.application.features import build_features, current_feature_set
-from trading_pipelines.application.ingestion import ingest
-from trading_pipelines.application.kill_switch import KillSwitch
-from trading_pipelines.application.market_events import market_events
-from trading_pipelines.application.monitor import BarClose, carry_out_exits, manage_at_close
-from trading_pipelines.application.prediction import predict
-from trading_pipelines.application.reconciliation import reconcile
-from trading_pipelines.application.scoring import score
-from trading_pipelines.application.sessions import paper_session
+from trading_pipelines.application.analysis.scoring import score
+from trading_pipelines.application.features.building import build_features, current_feature_set
+from trading_pipelines.application.market_data.ingestion import ingest
+from trading_pipelines.application.market_data.market_events import market_events
+from trading_pipelines.application.models.prediction import predict
+from trading_pipelines.application.signals.emission import emit_signals, expire_signals
+from trading_pipelines.application.signals.sessions import paper_session
+from trading_pipelines.application.trading.execution import execute_signals, synchronise
+from trading_pipelines.application.trading.kill_switch import KillSwitch
+from trading_pipelines.application.trading.monitor import BarClose, carry_out_exits, manage_at_close
+from trading_pipelines.application.trading.reconciliation import reconcile
 from trading_pipelines.domain.execution.session import TradingSession
 from trading_pipelines.domain.features import registry
 from trading_pipelines.domain.market.candles import aggregate

@@ -17,12 +17,12 @@ import psycopg
 from drivers import BASE, SIGNAL, Tape, one_price_bars
 from psycopg.conninfo import make_conninfo
 
-from trading_pipelines.application.ingestion import ingest
-from trading_pipelines.application.kill_switch import KillSwitch
-from trading_pipelines.application.parity import backtest_records, session_records
-from trading_pipelines.application.replay import replay
-from trading_pipelines.application.sessions import new_session
-from trading_pipelines.application.training import train_many
+from trading_pipelines.application.market_data.ingestion import ingest
+from trading_pipelines.application.models.training import train_many
+from trading_pipelines.application.research.parity import backtest_records, session_records
+from trading_pipelines.application.research.replay import replay
+from trading_pipelines.application.signals.sessions import new_session
+from trading_pipelines.application.trading.kill_switch import KillSwitch
 from trading_pipelines.domain.alternative.series import MARKET, Observation
 from trading_pipelines.domain.engine.params import ExecutionParams
 from trading_pipelines.domain.execution.session import SessionMode

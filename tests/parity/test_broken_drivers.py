@@ -13,7 +13,7 @@ import pytest
 from random_markets import Market, RandomStrategy, random_market
 from single_position_driver import CAPITAL, Driver, Step, drive
 
-from trading_pipelines.application.strategy_inputs import from_microseconds
+from trading_pipelines.application.features.strategy_inputs import from_microseconds
 from trading_pipelines.domain.engine.lifecycle import EventKind, PositionState, step_bar, step_close, step_inside
 from trading_pipelines.domain.engine.params import ExecutionParams
 from trading_pipelines.domain.execution.orders import PositionSide

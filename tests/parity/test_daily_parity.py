@@ -8,7 +8,7 @@ from drivers import SIGNAL, run_paper
 from psycopg.conninfo import make_conninfo
 from stages import END, START, Stage, simulated_tape, staged
 
-from trading_pipelines.application.daily_parity import compare_day
+from trading_pipelines.application.research.daily_parity import compare_day
 from trading_pipelines.domain.execution.session import SessionMode
 from trading_pipelines.store.connection import Connection, connect
 from trading_pipelines.store.read_models.parity import newest_reports

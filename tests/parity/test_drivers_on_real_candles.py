@@ -13,9 +13,9 @@ from psycopg.conninfo import make_conninfo
 from stages import BUSY, PARAMS, TIGHT, assert_busy, assert_same, instrument, staged
 
 from trading_pipelines.adapters.sources.archive import ArchiveSource
-from trading_pipelines.application.ingestion import ingest
-from trading_pipelines.application.parity import backtest_records, session_records
-from trading_pipelines.application.replay import replay
+from trading_pipelines.application.market_data.ingestion import ingest
+from trading_pipelines.application.research.parity import backtest_records, session_records
+from trading_pipelines.application.research.replay import replay
 from trading_pipelines.domain.market.candles import empty_candles
 from trading_pipelines.domain.strategies.registry import STRATEGIES
 from trading_pipelines.settings import load_settings

@@ -8,8 +8,8 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from trading_pipelines.adapters.sources.simulated import SimulatedSource
-from trading_pipelines.application.ingestion import ingest
-from trading_pipelines.application.replay import ReplayReport, replay
+from trading_pipelines.application.market_data.ingestion import ingest
+from trading_pipelines.application.research.replay import ReplayReport, replay
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.signals.policy import Direction
 from trading_pipelines.domain.simulation.spec import SimulatedMarketSpec

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from trading_pipelines.adapters.sources.simulated import SimulatedSource
-from trading_pipelines.application.ingestion import ingest
-from trading_pipelines.application.replay import replay
+from trading_pipelines.application.market_data.ingestion import ingest
+from trading_pipelines.application.research.replay import replay
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.simulation.spec import SimulatedMarketSpec
 from trading_pipelines.settings import Settings, load_settings

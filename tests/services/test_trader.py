@@ -21,11 +21,11 @@ from trading_world import BTC, T0, World
 from waiting import wait_until
 
 from trading_pipelines.adapters.sources.base import CandlePage, SourceError
-from trading_pipelines.application.execution import execute_signals
-from trading_pipelines.application.ingestion import ingest
-from trading_pipelines.application.instructions import submit
-from trading_pipelines.application.kill_switch import KillSwitch
-from trading_pipelines.application.sessions import create_session, stop_session
+from trading_pipelines.application.market_data.ingestion import ingest
+from trading_pipelines.application.signals.sessions import create_session, stop_session
+from trading_pipelines.application.trading.execution import execute_signals
+from trading_pipelines.application.trading.instructions import submit
+from trading_pipelines.application.trading.kill_switch import KillSwitch
 from trading_pipelines.domain.market.instrument import Instrument
 from trading_pipelines.domain.market.ticker import Ticker
 from trading_pipelines.domain.market.timeframe import Timeframe

@@ -13,9 +13,14 @@ import pytest
 from trading_world import BAR, T0, World, build_world
 
 from trading_pipelines.adapters.exchanges.paper import PaperExchange
-from trading_pipelines.application.execution import ExecutionReport, execute_signals, resolve_pending, synchronise
-from trading_pipelines.application.monitor import BarClose, ExitDecision, manage_at_close
-from trading_pipelines.application.protection import close_position, move_target
+from trading_pipelines.application.trading.execution import (
+    ExecutionReport,
+    execute_signals,
+    resolve_pending,
+    synchronise,
+)
+from trading_pipelines.application.trading.monitor import BarClose, ExitDecision, manage_at_close
+from trading_pipelines.application.trading.protection import close_position, move_target
 from trading_pipelines.domain.execution.amounts import on_grid
 from trading_pipelines.domain.execution.orders import Leg
 from trading_pipelines.domain.execution.session import TradingSession

@@ -12,7 +12,7 @@ from trading_pipelines.adapters.alternative.simulated.indices import DATASETS as
 from trading_pipelines.adapters.alternative.simulated.texts import DATASETS as TEXTS
 from trading_pipelines.adapters.http import UnusableAnswerError
 from trading_pipelines.adapters.sources.base import SourceError
-from trading_pipelines.application.alternative_data import collect, collect_newest
+from trading_pipelines.application.alternative.alternative_data import collect, collect_newest
 from trading_pipelines.domain.alternative.series import MARKET, Observation
 from trading_pipelines.domain.alternative.texts import TextItem, TextKind
 from trading_pipelines.settings import load_settings

@@ -5,13 +5,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from trading_pipelines.adapters.sources.simulated import SimulatedSource
-from trading_pipelines.application.analysis import (
+from trading_pipelines.application.analysis.market import (
     AnalysisReport,
     find_anomalies,
     rank_universe,
     read_technical_signals,
 )
-from trading_pipelines.application.ingestion import ingest
+from trading_pipelines.application.market_data.ingestion import ingest
 from trading_pipelines.domain.engine.params import ExecutionParams
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.risk.limits import RiskLimits

@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from trading_pipelines.application import backtest as backtests
-from trading_pipelines.application import search as searches
-from trading_pipelines.application.backtest import BacktestRequest
-from trading_pipelines.application.market_events import market_events
-from trading_pipelines.application.search import SearchRequest
+from trading_pipelines.application.market_data.market_events import market_events
+from trading_pipelines.application.research import backtest as backtests
+from trading_pipelines.application.research import search as searches
+from trading_pipelines.application.research.backtest import BacktestRequest
+from trading_pipelines.application.research.search import SearchRequest
 from trading_pipelines.domain.market.instrument import Instrument, MarketKind
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.signals.policy import Direction

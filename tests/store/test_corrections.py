@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from trading_pipelines.adapters.sources.simulated import SimulatedSource
-from trading_pipelines.application.corrections import rebuild_stale, trace_changes
-from trading_pipelines.application.features import build_features
-from trading_pipelines.application.ingestion import ingest
-from trading_pipelines.application.reach import of_candles
+from trading_pipelines.application.audit.corrections import rebuild_stale, trace_changes
+from trading_pipelines.application.audit.reach import of_candles
+from trading_pipelines.application.features.building import build_features
+from trading_pipelines.application.market_data.ingestion import ingest
 from trading_pipelines.domain.features import registry
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.simulation.spec import SimulatedMarketSpec

@@ -7,10 +7,10 @@ import pytest
 from trading_pipelines.adapters.alternative.simulated.flows import SimulatedExchangeFlows, SimulatedTransactions
 from trading_pipelines.adapters.alternative.simulated.odds import SimulatedPredictionMarkets
 from trading_pipelines.adapters.sources.simulated import SimulatedSource
-from trading_pipelines.application.alternative_data import collect
-from trading_pipelines.application.flows import derive_flows, flow_sources, raise_whale_alerts, traded_coins
-from trading_pipelines.application.ingestion import ingest
-from trading_pipelines.application.odds import imply_distributions, raise_odds_alerts
+from trading_pipelines.application.alternative.alternative_data import collect
+from trading_pipelines.application.alternative.flows import derive_flows, flow_sources, raise_whale_alerts, traded_coins
+from trading_pipelines.application.alternative.odds import imply_distributions, raise_odds_alerts
+from trading_pipelines.application.market_data.ingestion import ingest
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.onchain.flows import WhaleScoreSpec
 from trading_pipelines.domain.onchain.transactions import FlowThresholds

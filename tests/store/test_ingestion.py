@@ -9,7 +9,7 @@ import pytest
 
 from trading_pipelines.adapters.sources.base import CandlePage, SourceError
 from trading_pipelines.adapters.sources.simulated import SimulatedSource
-from trading_pipelines.application.ingestion import IngestProgress, IngestReport, ingest, update_tickers
+from trading_pipelines.application.market_data.ingestion import IngestProgress, IngestReport, ingest, update_tickers
 from trading_pipelines.domain.market.candles import aggregate
 from trading_pipelines.domain.market.instrument import Instrument, MarketKind
 from trading_pipelines.domain.market.ticker import Ticker

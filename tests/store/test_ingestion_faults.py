@@ -24,7 +24,7 @@ from fake_bybit import KLINE, Answer, FakeBybit, Fault
 
 from trading_pipelines.adapters.sources.base import SourceError
 from trading_pipelines.adapters.sources.ccxt_source import CcxtSource
-from trading_pipelines.application.ingestion import IngestReport, ingest
+from trading_pipelines.application.market_data.ingestion import IngestReport, ingest
 from trading_pipelines.domain.market.candles import aggregate
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.store.connection import connect
@@ -232,7 +232,7 @@ from datetime import datetime
 from pathlib import Path
 from trading_pipelines.adapters.sources.base import SourceError
 from trading_pipelines.adapters.sources.ccxt_source import CcxtSource
-from trading_pipelines.application.ingestion import ingest
+from trading_pipelines.application.market_data.ingestion import ingest
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.store import copy
 from trading_pipelines.store.connection import connect

@@ -13,12 +13,12 @@ from trading_world import BAR, T0, World, build_world
 
 from trading_pipelines.adapters.exchanges.base import ExchangeUnavailable
 from trading_pipelines.adapters.exchanges.paper import PaperExchange
-from trading_pipelines.application import instructions
-from trading_pipelines.application.execution import synchronise
-from trading_pipelines.application.kill_switch import KillSwitch
-from trading_pipelines.application.manual import Desk
-from trading_pipelines.application.monitor import finish_stop
-from trading_pipelines.application.reconciliation import reconcile
+from trading_pipelines.application.trading import instructions
+from trading_pipelines.application.trading.execution import synchronise
+from trading_pipelines.application.trading.kill_switch import KillSwitch
+from trading_pipelines.application.trading.manual import Desk
+from trading_pipelines.application.trading.monitor import finish_stop
+from trading_pipelines.application.trading.reconciliation import reconcile
 from trading_pipelines.domain.execution.orders import BracketRequest
 from trading_pipelines.domain.execution.session import SessionMode
 from trading_pipelines.settings import TraderSettings

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from trading_world import BTC, ETH, T0
 
-from trading_pipelines.application.kill_drill import run_drill
-from trading_pipelines.application.kill_switch import KillState, KillSwitch
-from trading_pipelines.application.sessions import live_sessions
+from trading_pipelines.application.signals.sessions import live_sessions
+from trading_pipelines.application.trading.kill_drill import run_drill
+from trading_pipelines.application.trading.kill_switch import KillState, KillSwitch
 from trading_pipelines.errors import UserError
 from trading_pipelines.settings import Settings, load_settings
 from trading_pipelines.store.connection import Connection, connect

@@ -9,11 +9,11 @@ import psycopg
 import pytest
 from trading_world import BAR, T0, World, build_world
 
-from trading_pipelines.application.execution import ExecutionReport, execute_signals, synchronise
-from trading_pipelines.application.kill_switch import KillSwitch
-from trading_pipelines.application.monitor import enforce_kill_switch
-from trading_pipelines.application.protection import Sent, close_position
-from trading_pipelines.application.reconciliation import reconcile
+from trading_pipelines.application.trading.execution import ExecutionReport, execute_signals, synchronise
+from trading_pipelines.application.trading.kill_switch import KillSwitch
+from trading_pipelines.application.trading.monitor import enforce_kill_switch
+from trading_pipelines.application.trading.protection import Sent, close_position
+from trading_pipelines.application.trading.reconciliation import reconcile
 from trading_pipelines.domain.execution.session import SessionMode
 from trading_pipelines.errors import UserError
 from trading_pipelines.settings import TraderSettings

@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 
 from trading_pipelines.adapters.sources.simulated import SimulatedSource
-from trading_pipelines.application import features as features_module
-from trading_pipelines.application import leakcheck
-from trading_pipelines.application.corrections import rebuild_stale, trace_changes
-from trading_pipelines.application.features import build_features
-from trading_pipelines.application.ingestion import ingest
-from trading_pipelines.application.leakcheck import check_features, explain_leaks
-from trading_pipelines.application.scoring import score_range
+from trading_pipelines.application.analysis.scoring import score_range
+from trading_pipelines.application.audit import leakcheck
+from trading_pipelines.application.audit.corrections import rebuild_stale, trace_changes
+from trading_pipelines.application.audit.leakcheck import check_features, explain_leaks
+from trading_pipelines.application.features import building as features_module
+from trading_pipelines.application.features.building import build_features
+from trading_pipelines.application.market_data.ingestion import ingest
 from trading_pipelines.domain.alternative.series import MARKET, SIMULATED, Observation
 from trading_pipelines.domain.features import registry
 from trading_pipelines.domain.features.compute import compute_features

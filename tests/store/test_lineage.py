@@ -11,14 +11,14 @@ from psycopg.conninfo import make_conninfo
 
 from trading_pipelines.adapters.alternative.factory import open_sources
 from trading_pipelines.adapters.sources.simulated import SimulatedSource
-from trading_pipelines.application.alternative_data import TEXTS, collect
-from trading_pipelines.application.flows import update_flows
-from trading_pipelines.application.ingestion import ingest
-from trading_pipelines.application.lineage import explain_candle, explain_model, explain_signal, explain_trade
-from trading_pipelines.application.lineage_sources import explain_observation, explain_text
-from trading_pipelines.application.odds import update_odds
-from trading_pipelines.application.replay import replay
-from trading_pipelines.application.sentiment import open_readers, update_sentiment
+from trading_pipelines.application.alternative.alternative_data import TEXTS, collect
+from trading_pipelines.application.alternative.flows import update_flows
+from trading_pipelines.application.alternative.odds import update_odds
+from trading_pipelines.application.alternative.sentiment import open_readers, update_sentiment
+from trading_pipelines.application.audit.lineage import explain_candle, explain_model, explain_signal, explain_trade
+from trading_pipelines.application.audit.lineage_sources import explain_observation, explain_text
+from trading_pipelines.application.market_data.ingestion import ingest
+from trading_pipelines.application.research.replay import replay
 from trading_pipelines.cli import main
 from trading_pipelines.cli.explain_tree import show
 from trading_pipelines.domain.alternative.series import SIMULATED, Observation

@@ -5,15 +5,15 @@ from decimal import Decimal
 import pytest
 from trading_world import BAR, T0, World, build_world
 
-from trading_pipelines.application.execution import execute_signals, synchronise
-from trading_pipelines.application.monitor import (
+from trading_pipelines.application.risk.portfolio import portfolio_view
+from trading_pipelines.application.trading.execution import execute_signals, synchronise
+from trading_pipelines.application.trading.monitor import (
     BarClose,
     ExitDecision,
     ManagementReport,
     manage_at_close,
     mark_positions,
 )
-from trading_pipelines.application.portfolio import portfolio_view
 from trading_pipelines.domain.engine.params import ExecutionParams
 from trading_pipelines.domain.execution.orders import PositionSide
 from trading_pipelines.domain.risk.limits import RiskLimits

@@ -10,7 +10,7 @@ import pytest
 from trading_world import BAR, T0, World, build_world
 
 from trading_pipelines.adapters.exchanges.paper import PaperExchange
-from trading_pipelines.application.execution import (
+from trading_pipelines.application.trading.execution import (
     ExecutionReport,
     SynchronisationReport,
     execute_signals,

@@ -12,7 +12,7 @@ from trading_world import BAR, T0, World
 
 from trading_pipelines.adapters.exchanges.base import ExchangeUnavailable, OutcomeUnknown
 from trading_pipelines.adapters.exchanges.paper import PaperExchange
-from trading_pipelines.application.execution import ExecutionReport, execute_signals, resolve_pending
+from trading_pipelines.application.trading.execution import ExecutionReport, execute_signals, resolve_pending
 from trading_pipelines.domain.execution.session import TradingSession
 from trading_pipelines.store.connection import Connection, connect
 

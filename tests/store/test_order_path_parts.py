@@ -7,8 +7,13 @@ import psycopg
 import pytest
 from trading_world import BAR, T0, World, build_world
 
-from trading_pipelines.application.execution import ExecutionReport, SynchronisationReport, execute_signals, synchronise
-from trading_pipelines.application.protection import Sent, close_position, move_target
+from trading_pipelines.application.trading.execution import (
+    ExecutionReport,
+    SynchronisationReport,
+    execute_signals,
+    synchronise,
+)
+from trading_pipelines.application.trading.protection import Sent, close_position, move_target
 from trading_pipelines.domain.execution.orders import Leg
 from trading_pipelines.domain.execution.venue import VenueParams
 from trading_pipelines.domain.risk.limits import RiskLimits

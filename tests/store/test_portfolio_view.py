@@ -2,8 +2,8 @@
 
 from trading_world import BAR, T0, build_world
 
-from trading_pipelines.application.execution import execute_signals, synchronise
-from trading_pipelines.application.portfolio import portfolio_view
+from trading_pipelines.application.risk.portfolio import portfolio_view
+from trading_pipelines.application.trading.execution import execute_signals, synchronise
 from trading_pipelines.store.connection import Connection
 from trading_pipelines.store.repositories import exits
 from trading_pipelines.store.repositories.exits import ExitRow

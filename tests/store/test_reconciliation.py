@@ -11,8 +11,8 @@ from trading_world import BAR, T0, World, build_world
 
 from trading_pipelines.adapters.exchanges.base import ExchangeUnavailable, OutcomeUnknown
 from trading_pipelines.adapters.exchanges.paper import PaperExchange
-from trading_pipelines.application.execution import execute_signals, synchronise
-from trading_pipelines.application.reconciliation import ReconciliationReport, reconcile
+from trading_pipelines.application.trading.execution import execute_signals, synchronise
+from trading_pipelines.application.trading.reconciliation import ReconciliationReport, reconcile
 from trading_pipelines.settings import TraderSettings
 from trading_pipelines.store.connection import Connection
 from trading_pipelines.store.repositories import positions, truth

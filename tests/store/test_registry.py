@@ -9,8 +9,8 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from trading_pipelines.application.features import current_feature_set
-from trading_pipelines.application.registry import Change, change, promote_earned
+from trading_pipelines.application.features.building import current_feature_set
+from trading_pipelines.application.models.registry import Change, change, promote_earned
 from trading_pipelines.domain.market.instrument import Instrument, MarketKind
 from trading_pipelines.errors import UserError
 from trading_pipelines.store.connection import REQUESTER, Connection, connect

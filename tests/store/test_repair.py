@@ -9,8 +9,8 @@ import pytest
 from trading_pipelines.adapters.sources.base import CandlePage
 from trading_pipelines.adapters.sources.factory import open_second_source
 from trading_pipelines.adapters.sources.simulated import SimulatedSource
-from trading_pipelines.application.ingestion import ingest
-from trading_pipelines.application.repair import RepairReport, repair_gaps
+from trading_pipelines.application.market_data.ingestion import ingest
+from trading_pipelines.application.market_data.repair import RepairReport, repair_gaps
 from trading_pipelines.domain.market.instrument import Instrument
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.simulation.spec import SimulatedMarketSpec

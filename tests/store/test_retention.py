@@ -3,8 +3,8 @@
 from datetime import UTC, datetime, timedelta
 
 from trading_pipelines.adapters.sources.simulated import SimulatedSource
-from trading_pipelines.application.ingestion import ingest
-from trading_pipelines.application.retention import apply_retention
+from trading_pipelines.application.market_data.ingestion import ingest
+from trading_pipelines.application.market_data.retention import apply_retention
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.simulation.spec import SimulatedMarketSpec
 from trading_pipelines.store.connection import Connection

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 from trading_world import BAR, BTC, ETH, T0, World, build_world
 
-from trading_pipelines.application.execution import execute_signals, synchronise
-from trading_pipelines.application.performance import session_performance
-from trading_pipelines.application.portfolio import portfolio_view
-from trading_pipelines.application.risk import Stage, assess, keep_assessment, record_protections
+from trading_pipelines.application.risk.portfolio import portfolio_view
+from trading_pipelines.application.risk.rules import Stage, assess, keep_assessment, record_protections
+from trading_pipelines.application.trading.execution import execute_signals, synchronise
+from trading_pipelines.application.trading.performance import session_performance
 from trading_pipelines.domain.execution.orders import PositionSide
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.risk.limits import RiskLimits

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from trading_pipelines.adapters.scorers.base import LexiconScorer
-from trading_pipelines.application.sentiment import (
+from trading_pipelines.application.alternative.sentiment import (
     EVENT,
     Readers,
     SentimentReport,

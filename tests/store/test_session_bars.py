@@ -3,8 +3,8 @@
 import pytest
 from trading_world import BAR, T0, World, build_world
 
-from trading_pipelines.application.execution import execute_signals, synchronise
-from trading_pipelines.application.monitor import BarClose, manage_at_close
+from trading_pipelines.application.trading.execution import execute_signals, synchronise
+from trading_pipelines.application.trading.monitor import BarClose, manage_at_close
 from trading_pipelines.store.connection import Connection
 from trading_pipelines.store.read_models.replay import FEATURES, SessionBar, session_bars
 

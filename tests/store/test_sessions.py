@@ -8,9 +8,9 @@ from uuid import uuid4
 import pytest
 from trading_world import BTC, T0
 
-from trading_pipelines.application.emission import pending_bars
-from trading_pipelines.application.features import current_feature_set
-from trading_pipelines.application.sessions import (
+from trading_pipelines.application.features.building import current_feature_set
+from trading_pipelines.application.signals.emission import pending_bars
+from trading_pipelines.application.signals.sessions import (
     create_session,
     find_session,
     live_sessions,

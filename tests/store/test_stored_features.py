@@ -8,10 +8,10 @@ import pytest
 import talib
 
 from trading_pipelines.adapters.sources.simulated import SimulatedSource
-from trading_pipelines.application import leakcheck
-from trading_pipelines.application.features import build_features, current_feature_set, update_breadth
-from trading_pipelines.application.ingestion import ingest
-from trading_pipelines.application.leakcheck import check_features
+from trading_pipelines.application.audit import leakcheck
+from trading_pipelines.application.audit.leakcheck import check_features
+from trading_pipelines.application.features.building import build_features, current_feature_set, update_breadth
+from trading_pipelines.application.market_data.ingestion import ingest
 from trading_pipelines.domain.alternative.series import MARKET, SIMULATED, Observation
 from trading_pipelines.domain.features import registry
 from trading_pipelines.domain.features.compute import FeatureMatrix, compute_features

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from trading_pipelines.adapters.sources.simulated import SimulatedSource
-from trading_pipelines.application.analysis import read_technical_signals
-from trading_pipelines.application.ingestion import ingest
-from trading_pipelines.application.score_calibration import CalibrationRequest, calibrate
-from trading_pipelines.application.scoring import bring_up_to_date, check_scores, score, score_range
+from trading_pipelines.application.analysis.calibration import CalibrationRequest, calibrate
+from trading_pipelines.application.analysis.market import read_technical_signals
+from trading_pipelines.application.analysis.scoring import bring_up_to_date, check_scores, score, score_range
+from trading_pipelines.application.market_data.ingestion import ingest
 from trading_pipelines.domain.alternative.series import MARKET, SIMULATED, Observation
 from trading_pipelines.domain.engine.params import ExecutionParams
 from trading_pipelines.domain.market.timeframe import Timeframe

@@ -8,12 +8,12 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from trading_pipelines.adapters.sources.simulated import SimulatedSource
-from trading_pipelines.application.features import build_features
-from trading_pipelines.application.ingestion import ingest
-from trading_pipelines.application.leakcheck import check_features
-from trading_pipelines.application.prediction import explain, predict, record_outcomes
-from trading_pipelines.application.registry import promote
-from trading_pipelines.application.training import TrainingReport, train
+from trading_pipelines.application.audit.leakcheck import check_features
+from trading_pipelines.application.features.building import build_features
+from trading_pipelines.application.market_data.ingestion import ingest
+from trading_pipelines.application.models.prediction import explain, predict, record_outcomes
+from trading_pipelines.application.models.registry import promote
+from trading_pipelines.application.models.training import TrainingReport, train
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.modelling.spec import TrainingSpec
 from trading_pipelines.domain.simulation.spec import SimulatedMarketSpec

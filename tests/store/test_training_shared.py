@@ -15,10 +15,10 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from trading_pipelines.adapters.sources.simulated import SimulatedSource
-from trading_pipelines.application.features import build_features
-from trading_pipelines.application.ingestion import ingest
-from trading_pipelines.application.training import resume, train
-from trading_pipelines.application.training_tasks import layout
+from trading_pipelines.application.features.building import build_features
+from trading_pipelines.application.market_data.ingestion import ingest
+from trading_pipelines.application.models.tasks import layout
+from trading_pipelines.application.models.training import resume, train
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.modelling.spec import SearchSpec, TrainingSpec
 from trading_pipelines.domain.simulation.spec import SimulatedMarketSpec
@@ -37,7 +37,7 @@ SPEC = TrainingSpec(
 PROGRAM = """
 import json, sys
 from datetime import datetime
-from trading_pipelines.application.training import train
+from trading_pipelines.application.models.training import train
 from trading_pipelines.domain.modelling.spec import TrainingSpec
 from trading_pipelines.store.connection import connect
 url, symbol, as_of, spec = json.loads(sys.stdin.readline())

@@ -7,10 +7,10 @@ import pytest
 
 from trading_pipelines.adapters.sources.base import SourceError
 from trading_pipelines.adapters.sources.simulated import SimulatedSource
-from trading_pipelines.application.analysis import rank_universe
-from trading_pipelines.application.derivatives import ingest_derivatives
-from trading_pipelines.application.ingestion import ingest
-from trading_pipelines.application.universe import fetch_universe_candles, watch_universe
+from trading_pipelines.application.analysis.market import rank_universe
+from trading_pipelines.application.market_data.derivatives import ingest_derivatives
+from trading_pipelines.application.market_data.ingestion import ingest
+from trading_pipelines.application.market_data.universe import fetch_universe_candles, watch_universe
 from trading_pipelines.domain.market.instrument import Instrument, Listing, ListingStatus, MarketKind
 from trading_pipelines.domain.market.ticker import Ticker
 from trading_pipelines.domain.market.timeframe import Timeframe

@@ -6,7 +6,7 @@ from typing import Any
 import psycopg
 
 from trading_pipelines.adapters.scorers.base import LexiconScorer
-from trading_pipelines.application.sentiment import Readers, update_sentiment
+from trading_pipelines.application.alternative.sentiment import Readers, update_sentiment
 from trading_pipelines.domain.alternative.series import SIMULATED
 from trading_pipelines.domain.alternative.texts import TextItem, TextKind
 from trading_pipelines.domain.sentiment.aggregate import AggregationSpec

@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from trading_pipelines.application.strategies import build_strategy
+from trading_pipelines.application.signals.strategies import build_strategy
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.strategies.base import (
     CLOSE_LONG,

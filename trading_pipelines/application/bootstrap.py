@@ -15,17 +15,17 @@ import structlog
 from trading_pipelines.adapters.alternative.factory import open_sources
 from trading_pipelines.adapters.scorers.base import ScorerUnavailableError
 from trading_pipelines.adapters.sources import MarketDataSource, choose_timeframe
-from trading_pipelines.application.alternative_data import OVERLAP, TEXTS, collect
-from trading_pipelines.application.features import build_features
-from trading_pipelines.application.flows import update_flows
-from trading_pipelines.application.ingestion import IngestProgress, choose_listed, ingest, update_tickers
-from trading_pipelines.application.odds import update_odds
-from trading_pipelines.application.prediction import predict
-from trading_pipelines.application.replay import ReplayProgress, replay
-from trading_pipelines.application.scoring import score_range
-from trading_pipelines.application.sentiment import open_readers, update_sentiment
-from trading_pipelines.application.sessions import paper_session
-from trading_pipelines.application.training import TrainingProgress, train
+from trading_pipelines.application.alternative.alternative_data import OVERLAP, TEXTS, collect
+from trading_pipelines.application.alternative.flows import update_flows
+from trading_pipelines.application.alternative.odds import update_odds
+from trading_pipelines.application.alternative.sentiment import open_readers, update_sentiment
+from trading_pipelines.application.analysis.scoring import score_range
+from trading_pipelines.application.features.building import build_features
+from trading_pipelines.application.market_data.ingestion import IngestProgress, choose_listed, ingest, update_tickers
+from trading_pipelines.application.models.prediction import predict
+from trading_pipelines.application.models.training import TrainingProgress, train
+from trading_pipelines.application.research.replay import ReplayProgress, replay
+from trading_pipelines.application.signals.sessions import paper_session
 from trading_pipelines.domain.alternative.series import SIMULATED
 from trading_pipelines.domain.execution.session import SessionStatus
 from trading_pipelines.domain.market.instrument import split_symbol

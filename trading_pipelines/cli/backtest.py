@@ -1,7 +1,7 @@
 """`trading backtest`: run one, search for parameters, and read what is stored.
 
 Belongs here: reading the question from the command line and writing the answer. Does not belong here: how a backtest
-is made (`application.backtest`) and searched (`application.search`).
+is made (`application.research.backtest`) and searched (`application.research.search`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,7 +32,7 @@ from trading_pipelines.cli.progress import progress_display
 from trading_pipelines.errors import UserError
 
 if TYPE_CHECKING:
-    from trading_pipelines.application.backtest import BacktestRequest
+    from trading_pipelines.application.research.backtest import BacktestRequest
     from trading_pipelines.settings import Settings
     from trading_pipelines.store.connection import Connection
     from trading_pipelines.store.read_models.backtests import BacktestSummary, SearchSummary
@@ -80,8 +80,8 @@ def backtest(
     """Let a strategy trade over stored candles and compare it with holding bitcoin."""
     if context.invoked_subcommand is not None:
         return
-    from trading_pipelines.application import backtest as run
-    from trading_pipelines.application.backtest_files import export as write_files
+    from trading_pipelines.application.research import backtest as run
+    from trading_pipelines.application.research.backtest_files import export as write_files
     from trading_pipelines.services.database import ready_database
     from trading_pipelines.store.connection import connect
 
@@ -140,8 +140,8 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Choose parameters on what was known, trade the next window with them, and go on: out-of-sample results."""
-    from trading_pipelines.application import search as run
-    from trading_pipelines.application.backtest_files import export as write_files
+    from trading_pipelines.application.research import search as run
+    from trading_pipelines.application.research.backtest_files import export as write_files
     from trading_pipelines.services.database import ready_database
     from trading_pipelines.store.connection import connect
     from trading_pipelines.store.read_models import backtests
@@ -295,7 +295,7 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show a stored backtest, or several side by side."""
-    from trading_pipelines.application.backtest_files import export as write_files
+    from trading_pipelines.application.research.backtest_files import export as write_files
     from trading_pipelines.services.database import ready_database
     from trading_pipelines.store.connection import connect
 
@@ -320,7 +320,7 @@ def _request(
     direction: str | None,
 ) -> "BacktestRequest":
     """The question, checked as far as it can be without the strategy."""
-    from trading_pipelines.application.backtest import BacktestRequest
+    from trading_pipelines.application.research.backtest import BacktestRequest
     from trading_pipelines.domain.market.timeframe import Timeframe as Known
 
     if start is None or end is None:

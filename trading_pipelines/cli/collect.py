@@ -12,7 +12,7 @@ from trading_pipelines.errors import UserError
 
 if TYPE_CHECKING:
     from trading_pipelines.adapters.alternative.factory import Sources
-    from trading_pipelines.application.alternative_data import CollectionReport
+    from trading_pipelines.application.alternative.alternative_data import CollectionReport
     from trading_pipelines.settings import Settings
 
 
@@ -26,9 +26,9 @@ def collect(
     as_json: Json = False,
 ) -> None:
     """Ask the sources of indices, texts, flows and odds, store what is new, and sum flows and odds."""
-    from trading_pipelines.application.alternative_data import FIRST_LOOK, collect_newest
-    from trading_pipelines.application.flows import update_flows
-    from trading_pipelines.application.odds import update_odds
+    from trading_pipelines.application.alternative.alternative_data import FIRST_LOOK, collect_newest
+    from trading_pipelines.application.alternative.flows import update_flows
+    from trading_pipelines.application.alternative.odds import update_odds
     from trading_pipelines.cli.progress import progress_display
     from trading_pipelines.services.database import ready_database
     from trading_pipelines.store.connection import connect

@@ -1,7 +1,7 @@
 """`trading explain`: from an order back to its raw rows, and from a raw row or a model forward to results.
 
-Belongs here: reading the question from the command line. Does not belong here: what is read (`application.lineage`,
-`application.lineage_sources`) and drawing the answer (`cli.explain_tree`).
+Belongs here: reading the question from the command line. Does not belong here: what is read
+(`application.audit.lineage`, `application.audit.lineage_sources`) and drawing the answer (`cli.explain_tree`).
 """
 
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +13,7 @@ from trading_pipelines.cli.output import print_json
 from trading_pipelines.errors import UserError
 
 if TYPE_CHECKING:
-    from trading_pipelines.application.lineage import Explanation
+    from trading_pipelines.application.audit.lineage import Explanation
     from trading_pipelines.settings import Settings
     from trading_pipelines.store.connection import Connection
 
@@ -61,7 +61,7 @@ def explain(
 
 
 def _ask(connection: "Connection", settings: "Settings", kind: str, given: Any, *, verify: bool) -> "Explanation":
-    from trading_pipelines.application import lineage, lineage_sources
+    from trading_pipelines.application.audit import lineage, lineage_sources
     from trading_pipelines.domain.market.timeframe import Timeframe
 
     texts = settings.sentiment.aggregation

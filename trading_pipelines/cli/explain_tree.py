@@ -12,8 +12,8 @@ from typing import Any
 from rich.console import Console
 from rich.tree import Tree
 
-from trading_pipelines.application.lineage import Explanation
-from trading_pipelines.application.manual import STRATEGY as BY_HAND
+from trading_pipelines.application.audit.lineage import Explanation
+from trading_pipelines.application.trading.manual import STRATEGY as BY_HAND
 
 Row = Mapping[str, Any]
 

@@ -39,8 +39,8 @@ def build(
     as_json: Json = False,
 ) -> None:
     """Compute and store the features of closed bars; rows that are there with the same values stay untouched."""
-    from trading_pipelines.application.features import build_features
-    from trading_pipelines.application.reach import FEATURES
+    from trading_pipelines.application.audit.reach import FEATURES
+    from trading_pipelines.application.features.building import build_features
     from trading_pipelines.services.database import ready_database
     from trading_pipelines.store.connection import connect
 
@@ -81,7 +81,7 @@ def stale(as_json: Json = False) -> None:
 @app.command("rebuild")
 def rebuild(as_json: Json = False) -> None:
     """Compute everything again that is stale; predictions, decisions and signals stay as they were said."""
-    from trading_pipelines.application.corrections import rebuild_stale
+    from trading_pipelines.application.audit.corrections import rebuild_stale
     from trading_pipelines.services.database import ready_database
     from trading_pipelines.store.connection import connect
 
@@ -101,7 +101,7 @@ def rebuild(as_json: Json = False) -> None:
 
 def trace_stale(connection: "Connection", settings: "Settings") -> list[dict[str, Any]]:
     """Follow every input that has changed, on all exchanges, and say what waits for being rebuilt."""
-    from trading_pipelines.application.corrections import trace_changes
+    from trading_pipelines.application.audit.corrections import trace_changes
     from trading_pipelines.domain.market.timeframe import Timeframe as Known
     from trading_pipelines.store.read_models.stale import stale_data
 

@@ -27,7 +27,7 @@ def load(
 
     Says which features and scores were computed without them, and how they are computed again.
     """
-    from trading_pipelines.application.history import load_history
+    from trading_pipelines.application.alternative.history import load_history
     from trading_pipelines.services.database import ready_database
     from trading_pipelines.store.connection import connect
 

@@ -8,7 +8,7 @@ from trading_pipelines.cli.context import Json, prepare
 from trading_pipelines.cli.output import print_json
 
 if TYPE_CHECKING:
-    from trading_pipelines.application.kill_switch import KillState, KillSwitch
+    from trading_pipelines.application.trading.kill_switch import KillState, KillSwitch
     from trading_pipelines.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Stop all new orders, whatever else is down.")
@@ -53,7 +53,7 @@ def drill(as_json: Json = False) -> None:
     from datetime import UTC, datetime
 
     from trading_pipelines.adapters.sources import open_source
-    from trading_pipelines.application.kill_drill import run_drill
+    from trading_pipelines.application.trading.kill_drill import run_drill
     from trading_pipelines.services.database import ready_database
     from trading_pipelines.store.connection import connect
     from trading_pipelines.store.repositories import instruments
@@ -73,7 +73,7 @@ def drill(as_json: Json = False) -> None:
 
 
 def _switch(settings: "Settings") -> "KillSwitch":
-    from trading_pipelines.application.kill_switch import KillSwitch
+    from trading_pipelines.application.trading.kill_switch import KillSwitch
     from trading_pipelines.store.connection import connect, resolve_url
 
     return KillSwitch(settings.data_dir, lambda: connect(resolve_url(settings), application_name="kill"))

@@ -10,7 +10,7 @@ from trading_pipelines.cli.features import trace_stale
 from trading_pipelines.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
-    from trading_pipelines.application.leakcheck_path import AssetCheck
+    from trading_pipelines.application.audit.decision_path import AssetCheck
 
 
 def leakcheck(
@@ -32,7 +32,7 @@ def leakcheck(
 
     What was predicted or decided before its inputs were corrected, or arrived, is no fault and is counted apart.
     """
-    from trading_pipelines.application.leakcheck_path import check_assets
+    from trading_pipelines.application.audit.decision_path import check_assets
     from trading_pipelines.services.database import ready_database
     from trading_pipelines.store.connection import connect
 

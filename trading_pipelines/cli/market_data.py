@@ -16,7 +16,7 @@ from trading_pipelines.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from trading_pipelines.application.ingestion import IngestReport
+    from trading_pipelines.application.market_data.ingestion import IngestReport
     from trading_pipelines.domain.market.timeframe import Timeframe as Known
 
 
@@ -39,8 +39,8 @@ def ingest(
 ) -> None:
     """Store what the source has and the database lacks; an interrupted ingestion goes on where it stopped."""
     from trading_pipelines.adapters.sources import choose_instruments, choose_timeframe, open_source
-    from trading_pipelines.application.ingestion import IngestProgress, ingest_everything
-    from trading_pipelines.application.ingestion import ingest as run
+    from trading_pipelines.application.market_data.ingestion import IngestProgress, ingest_everything
+    from trading_pipelines.application.market_data.ingestion import ingest as run
     from trading_pipelines.services.database import ready_database
     from trading_pipelines.store.connection import connect
 
@@ -95,7 +95,7 @@ def universe(
 ) -> None:
     """Show which pairs of the exchange are worth a look, and what was listed or delisted."""
     from trading_pipelines.adapters.sources import open_source
-    from trading_pipelines.application.universe import watch_universe
+    from trading_pipelines.application.market_data.universe import watch_universe
     from trading_pipelines.services.database import ready_database
     from trading_pipelines.store.connection import connect
     from trading_pipelines.store.read_models.universe import newest_listings, universe_now
@@ -120,7 +120,7 @@ def repair(as_json: Json = False) -> None:
     """Ask again for missing candles, gap by gap; TRADING_REPAIR__SECOND_SOURCE may name an exchange that stands in."""
     from trading_pipelines.adapters.sources import choose_timeframe, open_source
     from trading_pipelines.adapters.sources.factory import open_second_source
-    from trading_pipelines.application.repair import repair_gaps
+    from trading_pipelines.application.market_data.repair import repair_gaps
     from trading_pipelines.services.database import ready_database
     from trading_pipelines.store.connection import connect
 

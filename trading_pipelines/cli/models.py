@@ -53,8 +53,8 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train one version per symbol, judge it out of sample, and put it into production if it has earned it."""
-    from trading_pipelines.application import training
-    from trading_pipelines.application.training_tasks import TrainingProgress
+    from trading_pipelines.application.models import training
+    from trading_pipelines.application.models.tasks import TrainingProgress
     from trading_pipelines.services.database import ready_database
     from trading_pipelines.store.connection import connect
 

@@ -24,7 +24,7 @@ def parity(
     as_json: Json = False,
 ) -> None:
     """Decide past days again from the stored rows and compare; exits with 1 where live decided differently."""
-    from trading_pipelines.application.daily_parity import compare_day
+    from trading_pipelines.application.research.daily_parity import compare_day
     from trading_pipelines.services.database import ready_database
     from trading_pipelines.store.connection import connect
 

@@ -119,7 +119,7 @@ def ablation(
     as_json: Json = False,
 ) -> None:
     """Measure what each source of features adds out of sample, with an interval; stores nothing."""
-    from trading_pipelines.application.ablation import measure_sources
+    from trading_pipelines.application.models.ablation import measure_sources
     from trading_pipelines.cli.progress import progress_display
 
     settings = prepare(exchange=exchange)
@@ -188,7 +188,7 @@ def unpin(model_id: Version, reason: Reason = "by hand", as_json: Json = False) 
 
 
 def _change(wanted: str, model_id: str, reason: str, as_json: bool) -> None:
-    from trading_pipelines.application import registry
+    from trading_pipelines.application.models import registry
 
     at = datetime.now(UTC)
     with _connected(prepare()) as connection:

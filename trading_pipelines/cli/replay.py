@@ -26,7 +26,7 @@ from trading_pipelines.cli.output import percent, print_json, print_table
 from trading_pipelines.cli.progress import progress_display
 
 if TYPE_CHECKING:
-    from trading_pipelines.application.replay import ReplayReport
+    from trading_pipelines.application.research.replay import ReplayReport
 
 
 def replay(
@@ -45,8 +45,8 @@ def replay(
     as_json: Json = False,
 ) -> None:
     """Move the clock over stored candles through the code that trades live; ends with figures and a fingerprint."""
-    from trading_pipelines.application.replay import ReplayProgress
-    from trading_pipelines.application.replay import replay as run
+    from trading_pipelines.application.research.replay import ReplayProgress
+    from trading_pipelines.application.research.replay import replay as run
     from trading_pipelines.services.database import ready_database
     from trading_pipelines.store.connection import connect
 

@@ -51,7 +51,7 @@ def lift(
     as_json: Json = False,
 ) -> None:
     """Lift locks before their time. Equity below a limit still refuses entries."""
-    from trading_pipelines.application.risk import lift_locks
+    from trading_pipelines.application.risk.rules import lift_locks
 
     with _session(session) as (connection, found):
         lifted = lift_locks(connection, found, datetime.now(UTC), lock_id)
@@ -63,7 +63,7 @@ def lift(
 
 @contextmanager
 def _session(name: str | None) -> "Iterator[tuple[Connection, TradingSession]]":
-    from trading_pipelines.application.sessions import find_session
+    from trading_pipelines.application.signals.sessions import find_session
     from trading_pipelines.services.database import ready_database
     from trading_pipelines.store.connection import connect
 

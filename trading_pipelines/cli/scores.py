@@ -21,7 +21,7 @@ from trading_pipelines.cli.output import percent, print_json, print_table
 from trading_pipelines.errors import UserError
 
 if TYPE_CHECKING:
-    from trading_pipelines.application.score_calibration import CalibrationReport, Variant
+    from trading_pipelines.application.analysis.calibration import CalibrationReport, Variant
 
 _DAY = timedelta(days=1)
 
@@ -74,8 +74,8 @@ def calibrate(
     as_json: Json = False,
 ) -> None:
     """Choose the factors' weights walk-forward, and compare several factors with charts alone out of sample."""
-    from trading_pipelines.application.score_calibration import CalibrationRequest
-    from trading_pipelines.application.score_calibration import calibrate as run
+    from trading_pipelines.application.analysis.calibration import CalibrationRequest
+    from trading_pipelines.application.analysis.calibration import calibrate as run
     from trading_pipelines.cli.progress import progress_display
     from trading_pipelines.domain.market.timeframe import Timeframe as Known
     from trading_pipelines.services.database import ready_database

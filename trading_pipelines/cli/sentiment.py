@@ -50,7 +50,7 @@ def show(
 @app.command("score")
 def score(text: Annotated[str, typer.Argument(help="Any text.")], as_json: Json = False) -> None:
     """Read a text as the platform does: language, coins, score; stores nothing."""
-    from trading_pipelines.application.sentiment import open_readers
+    from trading_pipelines.application.alternative.sentiment import open_readers
     from trading_pipelines.domain.sentiment.entities import Linker
     from trading_pipelines.domain.sentiment.language import detect_language
     from trading_pipelines.domain.sentiment.normalise import normalise
@@ -96,7 +96,7 @@ def update(
     from dataclasses import asdict
     from datetime import UTC, datetime
 
-    from trading_pipelines.application.sentiment import open_readers, update_sentiment
+    from trading_pipelines.application.alternative.sentiment import open_readers, update_sentiment
     from trading_pipelines.domain.market.instrument import split_symbol
     from trading_pipelines.services.database import ready_database
     from trading_pipelines.store.connection import connect

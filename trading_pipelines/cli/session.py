@@ -56,7 +56,7 @@ def create(
     """Create a paper session. Its rules are those of the settings now, and stay."""
     from decimal import Decimal
 
-    from trading_pipelines.application.sessions import create_session
+    from trading_pipelines.application.signals.sessions import create_session
 
     chosen = check_session_name(name)
     settings = _with_rules(prepare(), profile, policy or (), limit or ())
@@ -97,7 +97,7 @@ def list_all(as_json: Json = False) -> None:
 @app.command("show")
 def show(name: Name, as_json: Json = False) -> None:
     """Show a session: rules, performance, open positions, newest signals."""
-    from trading_pipelines.application.performance import session_performance
+    from trading_pipelines.application.trading.performance import session_performance
     from trading_pipelines.store.read_models.positions import open_positions
     from trading_pipelines.store.read_models.signals import list_signals
     from trading_pipelines.store.read_models.watch import account_truth
@@ -188,7 +188,7 @@ def bars(
 @app.command("start")
 def start(name: Name, as_json: Json = False) -> None:
     """Let a session open positions."""
-    from trading_pipelines.application.sessions import start_session
+    from trading_pipelines.application.signals.sessions import start_session
 
     with _connected(prepare()) as connection:
         outcome = start_session(connection, _find(connection, name), datetime.now(UTC))
@@ -198,7 +198,7 @@ def start(name: Name, as_json: Json = False) -> None:
 @app.command("pause")
 def pause(name: Name, as_json: Json = False) -> None:
     """Let a session open nothing more; what is open is still managed."""
-    from trading_pipelines.application.sessions import pause_session
+    from trading_pipelines.application.signals.sessions import pause_session
 
     with _connected(prepare()) as connection:
         outcome = pause_session(connection, _find(connection, name))
@@ -212,7 +212,7 @@ def stop(
     as_json: Json = False,
 ) -> None:
     """Stop a session for good; its results stay. What is open has to be closed first: asks, unless told."""
-    from trading_pipelines.application.sessions import stop_session
+    from trading_pipelines.application.signals.sessions import stop_session
 
     with _connected(prepare()) as connection:
         session = _find(connection, name)
@@ -273,7 +273,7 @@ def _connected(settings: "Settings") -> "Iterator[Connection]":
 
 
 def _find(connection: "Connection", name: str) -> "TradingSession":
-    from trading_pipelines.application.sessions import find_session
+    from trading_pipelines.application.signals.sessions import find_session
 
     return find_session(connection, name)
 

@@ -88,7 +88,7 @@ def target(
 def _instruct(
     kind: str, arguments: Mapping[str, Any], session_name: str | None, request_id: str | None, as_json: bool
 ) -> None:
-    from trading_pipelines.application.sessions import find_session
+    from trading_pipelines.application.signals.sessions import find_session
     from trading_pipelines.services.database import ready_database
     from trading_pipelines.store.connection import connect
     from trading_pipelines.store.repositories.instructions import InstructionKind
@@ -115,7 +115,7 @@ def _submit(
     key: str,
 ) -> "Instruction":
     """Write the instruction down and see it through."""
-    from trading_pipelines.application import instructions
+    from trading_pipelines.application.trading import instructions
     from trading_pipelines.store.repositories.instructions import InstructionKind
 
     if kind is not InstructionKind.OPEN:
@@ -166,10 +166,10 @@ def _carry_out_here(connection: "Connection", settings: "Settings", session: "Tr
     """
     from trading_pipelines.adapters.exchanges.paper import MarketEvent, PaperExchange
     from trading_pipelines.adapters.sources import open_source
-    from trading_pipelines.application import instructions
-    from trading_pipelines.application.kill_switch import KillSwitch
-    from trading_pipelines.application.manual import Desk
-    from trading_pipelines.application.reconciliation import reconcile
+    from trading_pipelines.application.trading import instructions
+    from trading_pipelines.application.trading.kill_switch import KillSwitch
+    from trading_pipelines.application.trading.manual import Desk
+    from trading_pipelines.application.trading.reconciliation import reconcile
     from trading_pipelines.store.connection import connect, resolve_url
     from trading_pipelines.store.repositories import instruments
 

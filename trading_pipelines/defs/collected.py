@@ -1,7 +1,7 @@
 """What all stages share that ask sources of alternative data: the outcome of a run, and whether the sources answered.
 
 Belongs here: reports of collections as metadata, failures and a check. Does not belong here: which tables they fill
-(`assets.py` of the stage) and how a source is asked (`application.alternative_data`).
+(`assets.py` of the stage) and how a source is asked (`application.alternative.alternative_data`).
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from trading_pipelines.defs.tables import broken_rows
 from trading_pipelines.resources.platform import DatabaseResource, OutsideResource
 
 if TYPE_CHECKING:
-    from trading_pipelines.application.alternative_data import CollectionReport
+    from trading_pipelines.application.alternative.alternative_data import CollectionReport
 
 _FAILING: LiteralString = """
 select source, detail, last_success_at from source_states where source = any(%(sources)s) and status = 'FAILING'

@@ -1,7 +1,7 @@
 """The live sessions as Dagster's runs and sensors see them: all of them, each on its own.
 
 Belongs here: doing the same for every session, and naming what waits in any of them. Does not belong here: what is
-done (the stage that asks) and which sessions there are (`application.sessions`).
+done (the stage that asks) and which sessions there are (`application.signals.sessions`).
 """
 
 from collections.abc import Callable, Iterable
@@ -41,7 +41,7 @@ def for_each_session(
     work: "Callable[[TradingSession], _Result]",
 ) -> "Outcomes[_Result]":
     """Do the same for every live session; one that fails does not keep the others from theirs."""
-    from trading_pipelines.application.sessions import live_sessions
+    from trading_pipelines.application.signals.sessions import live_sessions
 
     outcomes = Outcomes[_Result]()
     for session in live_sessions(connection, settings(), datetime.now(UTC)):
@@ -58,7 +58,7 @@ def waiting_work(
     connection: "psycopg.Connection[Any]", pending: "Callable[[TradingSession], Iterable[datetime]]"
 ) -> tuple[str, list[datetime]]:
     """Names of the live sessions in which something waits, joined, and when it came up, ascending."""
-    from trading_pipelines.application.sessions import live_sessions
+    from trading_pipelines.application.signals.sessions import live_sessions
 
     waiting = {
         session.name: list(pending(session)) for session in live_sessions(connection, settings(), datetime.now(UTC))

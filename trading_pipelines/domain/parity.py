@@ -1,7 +1,7 @@
 """Whether two drivers of the same tape did the same: normalised records, their fingerprint, the first difference.
 
 Belongs here: what a decision and a fill are for this question, and how two runs are compared. Does not belong here:
-where the records come from (`application.parity`) and what the drivers do.
+where the records come from (`application.research.parity`) and what the drivers do.
 
 What differs between drivers without meaning anything is left out: ids, wall-clock times inside a bar, floats beyond
 the venue's grid.

@@ -5,7 +5,7 @@ arrives is written once a second in batches; the counters stand in the heartbeat
 Run it alone with ``trading stream``.
 
 Belongs here: when streams are started, watched, given up and written down. Does not belong here: what a message
-means (`adapters.streams`) and how it is stored (`application.collection`).
+means (`adapters.streams`) and how it is stored (`application.alternative.collection`).
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from trading_pipelines.adapters.sources import MarketDataSource, open_source
 from trading_pipelines.adapters.streams import Intake, MarketStream, StreamDownError, check_stream, open_stream
 from trading_pipelines.adapters.streams.base import Channel
 from trading_pipelines.adapters.streams.intake import Arrivals
-from trading_pipelines.application.collection import (
+from trading_pipelines.application.alternative.collection import (
     SERVICE,
     CollectionStore,
     Received,

@@ -11,14 +11,14 @@ from datetime import datetime, timedelta
 import structlog
 
 from trading_pipelines.adapters.exchanges.paper import FundingEvent, MarketEvent, PaperExchange
-from trading_pipelines.application import instructions
-from trading_pipelines.application.alerts import Told, tell_alerts
-from trading_pipelines.application.atr import atr_at
-from trading_pipelines.application.execution import synchronise
-from trading_pipelines.application.kill_switch import KillSwitch
-from trading_pipelines.application.manual import Desk
-from trading_pipelines.application.market_events import market_events
-from trading_pipelines.application.monitor import (
+from trading_pipelines.application.features.atr import atr_at
+from trading_pipelines.application.market_data.market_events import market_events
+from trading_pipelines.application.risk.alerts import Told, tell_alerts
+from trading_pipelines.application.trading import instructions
+from trading_pipelines.application.trading.execution import synchronise
+from trading_pipelines.application.trading.kill_switch import KillSwitch
+from trading_pipelines.application.trading.manual import Desk
+from trading_pipelines.application.trading.monitor import (
     BarClose,
     ManagementReport,
     carry_out_exits,
@@ -27,7 +27,7 @@ from trading_pipelines.application.monitor import (
     manage_at_close,
     mark_positions,
 )
-from trading_pipelines.application.reconciliation import reconcile
+from trading_pipelines.application.trading.reconciliation import reconcile
 from trading_pipelines.domain.execution.session import TradingSession
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.domain.risk.alerts import AlertThresholds, Level

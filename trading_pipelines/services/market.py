@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 from trading_pipelines.adapters.exchanges.paper import FundingEvent
 from trading_pipelines.adapters.sources import MarketDataSource, choose_timeframe
 from trading_pipelines.adapters.sources.base import SourceError
-from trading_pipelines.application.ingestion import ingest
-from trading_pipelines.application.market_events import funding_events
+from trading_pipelines.application.market_data.ingestion import ingest
+from trading_pipelines.application.market_data.market_events import funding_events
 from trading_pipelines.domain.market.ticker import Ticker
 from trading_pipelines.domain.market.timeframe import Timeframe
 from trading_pipelines.settings import Settings

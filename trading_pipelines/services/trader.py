@@ -23,9 +23,9 @@ import structlog
 from trading_pipelines.adapters.exchanges.base import ExchangeUnavailable, OutcomeUnknown
 from trading_pipelines.adapters.sources import MarketDataSource, open_source
 from trading_pipelines.adapters.sources.base import SourceError
-from trading_pipelines.application.kill_switch import KillSwitch
-from trading_pipelines.application.monitor import ManagementReport
-from trading_pipelines.application.sessions import live_sessions
+from trading_pipelines.application.signals.sessions import live_sessions
+from trading_pipelines.application.trading.kill_switch import KillSwitch
+from trading_pipelines.application.trading.monitor import ManagementReport
 from trading_pipelines.errors import UserError
 from trading_pipelines.logging import configure_logging, log_context
 from trading_pipelines.services.dagster_reports import DagsterReports

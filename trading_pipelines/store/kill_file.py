@@ -1,7 +1,7 @@
 """The file of the kill switch: it engages by being there, whatever else is down.
 
 Belongs here: the file's place, what is in it and how it is written. Does not belong here: the row in the database and
-what follows from either (`application.kill_switch`).
+what follows from either (`application.trading.kill_switch`).
 """
 
 import contextlib

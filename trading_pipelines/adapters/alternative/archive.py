@@ -3,7 +3,7 @@
 Nobody noted when these values arrived, so `Series.known_at` says it: a day's figure after its day has ended, plus the
 time it takes to be published. Some files are stamped otherwise than what they hold, which their readers put right.
 Belongs here: files, columns and stamps of numbers. Does not belong here: those of texts
-(`adapters.alternative.archive_texts`) and storing (`application.history`).
+(`adapters.alternative.archive_texts`) and storing (`application.alternative.history`).
 """
 
 from collections.abc import Callable, Iterator

@@ -2,8 +2,8 @@
 
 Nobody noted when they were fetched, so a text counts as known since it was published; of a file that names days only,
 since its day had ended. Belongs here: files and columns. Does not belong here: numbers
-(`adapters.alternative.archive`), storing (`application.history`), and scores that files bring along, which are those of
-other models.
+(`adapters.alternative.archive`), storing (`application.alternative.history`), and scores that files bring along, which
+are those of other models.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""What every source of alternative data offers; storing belongs to `application.alternative_data`.
+"""What every source of alternative data offers; storing belongs to `application.alternative.alternative_data`.
 
 A source answers with items and with what it refused, each with its reason: one bad item never costs the others.
 What comes from outside is data: it is checked, cut to length and kept as plain text.

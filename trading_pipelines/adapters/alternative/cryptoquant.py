@@ -1,6 +1,7 @@
 """CryptoQuant: what goes to exchanges and from them each hour (https://cryptoquant.com/docs).
 
-Belongs here: asking and joining inflow with outflow. Does not belong here: what coins are worth (`application.flows`).
+Belongs here: asking and joining inflow with outflow. Does not belong here: what coins are worth
+(`application.alternative.flows`).
 """
 
 from collections.abc import Callable

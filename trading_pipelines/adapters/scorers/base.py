@@ -1,4 +1,4 @@
-"""What every scorer offers; which texts are scored and when belongs to `application.sentiment`.
+"""What every scorer offers; which texts are scored and when belongs to `application.alternative.sentiment`.
 
 A text comes from outside. It is data for a scorer: whatever it says, it can change its own score within its bounds and
 nothing else.

@@ -1,4 +1,4 @@
-"""What every source of market data offers; validation and storage belong to `application.ingestion`."""
+"""What every source of market data offers; validation and storage belong to `application.market_data.ingestion`."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

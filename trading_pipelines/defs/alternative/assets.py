@@ -1,7 +1,8 @@
 """Indices, crowd figures, news and posts, from their sources into the database.
 
 Belongs here: one asset per dataset; several sources may deliver it. Does not belong here: how a source is asked
-(`adapters.alternative`), what is stored of it (`application.alternative_data`), and what texts say (`defs.sentiment`).
+(`adapters.alternative`), what is stored of it (`application.alternative.alternative_data`), and what texts say
+(`defs.sentiment`).
 
 Where sources have a history, a dataset has a partition per UTC day and any day can be fetched again. Where they only
 tell of now, there is nothing to rebuild, and no partitions.
@@ -107,7 +108,7 @@ def _asset_of(dataset: Dataset) -> dg.AssetsDefinition:
     def collected(
         context: dg.AssetExecutionContext, clock: ClockResource, database: DatabaseResource, outside: OutsideResource
     ) -> dg.MaterializeResult:
-        from trading_pipelines.application.alternative_data import OVERLAP, collect, collect_newest
+        from trading_pipelines.application.alternative.alternative_data import OVERLAP, collect, collect_newest
 
         sources, now = outside.open(dataset.name), clock.now()
         with user_errors(), database.connect() as connection:

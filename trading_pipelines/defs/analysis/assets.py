@@ -51,7 +51,7 @@ def analysis(
     context: dg.AssetExecutionContext, clock: ClockResource, database: DatabaseResource
 ) -> Iterator[dg.MaterializeResult]:
     """Read the charts and look for anomalies of the run's days."""
-    from trading_pipelines.application.analysis import find_anomalies, read_technical_signals
+    from trading_pipelines.application.analysis.market import find_anomalies, read_technical_signals
     from trading_pipelines.domain.market.timeframe import Timeframe
 
     exchange, now = settings().exchange, clock.now()
@@ -81,7 +81,7 @@ def screening(
     context: dg.AssetExecutionContext, clock: ClockResource, database: DatabaseResource
 ) -> dg.MaterializeResult:
     """Rank the universe at the end of the run's days; a day that has not ended has no ranking."""
-    from trading_pipelines.application.analysis import rank_universe
+    from trading_pipelines.application.analysis.market import rank_universe
 
     exchange, window = settings().exchange, run_window(context, clock.now())
     with user_errors(), database.connect() as connection:

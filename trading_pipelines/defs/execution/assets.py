@@ -56,8 +56,8 @@ def execution(
 
     Fails where the exchange does not answer, so that the sensor asks for another run.
     """
-    from trading_pipelines.application.execution import ExecutionReport, execute_signals
-    from trading_pipelines.application.kill_switch import KillSwitch
+    from trading_pipelines.application.trading.execution import ExecutionReport, execute_signals
+    from trading_pipelines.application.trading.kill_switch import KillSwitch
     from trading_pipelines.store.repositories import instruments
 
     now = clock.now()
@@ -99,7 +99,7 @@ def synchronisation(
     context: dg.AssetExecutionContext, clock: ClockResource, database: DatabaseResource, exchange: ExchangeResource
 ) -> Iterator[dg.MaterializeResult]:
     """Take over what happened on the exchange since the last time, for every live session."""
-    from trading_pipelines.application.execution import synchronise
+    from trading_pipelines.application.trading.execution import synchronise
 
     now = clock.now()
     with user_errors(), database.connect() as connection:

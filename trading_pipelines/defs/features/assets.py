@@ -44,7 +44,7 @@ def features(
     context: dg.AssetExecutionContext, clock: ClockResource, database: DatabaseResource
 ) -> Iterator[dg.MaterializeResult]:
     """Build the features of the run's days from the stored candles."""
-    from trading_pipelines.application.features import build_features
+    from trading_pipelines.application.features.building import build_features
 
     exchange, timeframe = settings().exchange, settings().signal_timeframe
     window = run_window(context, clock.now())

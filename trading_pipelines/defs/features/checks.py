@@ -71,8 +71,8 @@ def features_no_lookahead(
     context: dg.AssetCheckExecutionContext, clock: ClockResource, database: DatabaseResource
 ) -> dg.AssetCheckResult:
     """Recompute some rows of the run's days as of their time; every run draws others."""
-    from trading_pipelines.application.corrections import trace_changes
-    from trading_pipelines.application.leakcheck import check_features, explain_leaks
+    from trading_pipelines.application.audit.corrections import trace_changes
+    from trading_pipelines.application.audit.leakcheck import check_features, explain_leaks
 
     now = clock.now()
     window = run_window(context, now)

@@ -1,7 +1,8 @@
 """Whether anything stored knew the future: computed again, every night, from what was known at its time.
 
 Belongs here: the point-in-time checks that take too long for the run that fills the table. Does not belong here: those
-of features, predictions and scores, which run with every update, and the computation (`application.leakcheck_path`).
+of features, predictions and scores, which run with every update, and the computation
+(`application.audit.decision_path`).
 """
 
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from trading_pipelines.resources.platform import ClockResource, DatabaseResource
 from trading_pipelines.settings import settings
 
 if TYPE_CHECKING:
-    from trading_pipelines.application.leakcheck_path import AssetCheck
+    from trading_pipelines.application.audit.decision_path import AssetCheck
 
 NAME = "point_in_time"
 _CANDLES = {f"ohlcv_{longer}": f"{longer}." for longer in ("1h", "4h", "1d") if f"ohlcv_{longer}" in DERIVED_TABLES}
@@ -44,8 +45,8 @@ def leaks(
     context: dg.AssetCheckExecutionContext, clock: ClockResource, database: DatabaseResource
 ) -> Iterator[dg.AssetCheckResult]:
     """Compute some rows of every table again; every night draws others."""
-    from trading_pipelines.application.corrections import trace_changes
-    from trading_pipelines.application.leakcheck_path import check_assets
+    from trading_pipelines.application.audit.corrections import trace_changes
+    from trading_pipelines.application.audit.decision_path import check_assets
 
     tables = {key.asset_key.to_user_string() for key in context.selected_asset_check_keys}
     wanted = [name for table in CHECKED_BY if table in tables for name in CHECKED_BY[table]]

@@ -1,7 +1,7 @@
 """Candles and funding rates, from the source into the database.
 
 Belongs here: the tables that ingestion fills. Does not belong here: how a candle is validated or derived
-(`application.ingestion`) and what a healthy table looks like (`checks.py`).
+(`application.market_data.ingestion`) and what a healthy table looks like (`checks.py`).
 """
 
 from collections.abc import Iterator
@@ -77,7 +77,7 @@ def candles(
     source: SourceResource,
 ) -> Iterator[dg.MaterializeResult]:
     """Fetch the run's days, then derive the longer timeframes."""
-    from trading_pipelines.application.ingestion import ingest
+    from trading_pipelines.application.market_data.ingestion import ingest
     from trading_pipelines.store.repositories.gaps import Proof
 
     market = source.open()

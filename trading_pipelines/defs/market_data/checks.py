@@ -1,7 +1,7 @@
 """What must be true of market data before anything is built on it.
 
 Belongs here: checks of stored candles and funding. Does not belong here: the validation of single rows on
-their way in (`application.ingestion`), which these checks do not trust.
+their way in (`application.market_data.ingestion`), which these checks do not trust.
 """
 
 from collections.abc import Iterator

@@ -1,7 +1,7 @@
 """Following corrected and late inputs to what was computed without them.
 
 Belongs here: when and that it is done. Does not belong here: which rows an input reaches
-(`application.corrections`).
+(`application.audit.corrections`).
 """
 
 import dagster as dg
@@ -16,7 +16,7 @@ from trading_pipelines.settings import settings
 @dg.op
 def follow_corrections(context: dg.OpExecutionContext, database: DatabaseResource) -> None:
     """Name what corrected and late inputs made stale and compute it again."""
-    from trading_pipelines.application.corrections import rebuild_stale, trace_changes
+    from trading_pipelines.application.audit.corrections import rebuild_stale, trace_changes
     from trading_pipelines.store.read_models.stale import stale_data
 
     timeframe, exchange = Timeframe(settings().signal_timeframe), settings().exchange

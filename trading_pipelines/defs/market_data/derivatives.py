@@ -51,7 +51,7 @@ def derivatives(
     source: SourceResource,
 ) -> Iterator[dg.MaterializeResult]:
     """Fetch the run's days."""
-    from trading_pipelines.application.derivatives import ingest_derivatives
+    from trading_pipelines.application.market_data.derivatives import ingest_derivatives
 
     market = source.open()
     window = run_window(context, clock.now())

@@ -1,6 +1,7 @@
 """Asking again for candles that are missing.
 
-Belongs here: when and that it is done. Does not belong here: what is believed of the answers (`application.repair`).
+Belongs here: when and that it is done. Does not belong here: what is believed of the answers
+(`application.market_data.repair`).
 """
 
 from datetime import timedelta
@@ -18,7 +19,7 @@ from trading_pipelines.settings import settings
 def repair_open_gaps(context: dg.OpExecutionContext, database: DatabaseResource, source: SourceResource) -> None:
     """Ask the exchange, and the second source if there is one, about every open gap."""
     from trading_pipelines.adapters.sources.factory import open_second_source
-    from trading_pipelines.application.repair import repair_gaps
+    from trading_pipelines.application.market_data.repair import repair_gaps
 
     with user_errors(), database.connect() as connection:
         second = open_second_source(settings())

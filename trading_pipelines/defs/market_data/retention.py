@@ -13,7 +13,7 @@ from trading_pipelines.settings import settings
 @dg.op
 def forget_old_candles(context: dg.OpExecutionContext, clock: ClockResource, database: DatabaseResource) -> None:
     """Remove candles that are older than their timeframe is kept."""
-    from trading_pipelines.application.retention import apply_retention
+    from trading_pipelines.application.market_data.retention import apply_retention
 
     with user_errors(), database.connect() as connection:
         removed = apply_retention(connection, settings().retention_days, clock.now())

@@ -46,7 +46,7 @@ TICKERS = table_spec(
 @dg.multi_asset(name="watch_universe", specs=[UNIVERSE, LISTINGS, TICKERS], retry_policy=TRANSIENT, pool=POOL)
 def universe(database: DatabaseResource, source: SourceResource) -> Iterator[dg.MaterializeResult]:
     """Look at the list of markets and all quotes once."""
-    from trading_pipelines.application.universe import watch_universe
+    from trading_pipelines.application.market_data.universe import watch_universe
 
     with user_errors(), database.connect() as connection:
         report = watch_universe(connection, source.open(), settings().universe)
@@ -132,7 +132,7 @@ def fetch_members(
     context: dg.OpExecutionContext, clock: ClockResource, database: DatabaseResource, source: SourceResource
 ) -> None:
     """Fetch 4h candles of the members of the universe that are not traded."""
-    from trading_pipelines.application.universe import fetch_universe_candles
+    from trading_pipelines.application.market_data.universe import fetch_universe_candles
 
     with user_errors(), database.connect() as connection:
         traded = traded_symbols(connection)

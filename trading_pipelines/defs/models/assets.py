@@ -58,7 +58,7 @@ def training(
     database: DatabaseResource,
 ) -> dg.MaterializeResult:
     """Train the partition's symbol, or every symbol, and put each version into production that has earned it."""
-    from trading_pipelines.application.training import train_many
+    from trading_pipelines.application.models.training import train_many
 
     as_of = datetime.fromisoformat(config.as_of) if config.as_of else clock.now()
     with user_errors(), database.connect() as connection:
@@ -96,7 +96,7 @@ def prediction(
     context: dg.AssetExecutionContext, clock: ClockResource, database: DatabaseResource
 ) -> dg.MaterializeResult:
     """Predict the bars of the run's days, each by the version that was in production at its close."""
-    from trading_pipelines.application.prediction import predict
+    from trading_pipelines.application.models.prediction import predict
 
     exchange, timeframe = settings().exchange, settings().signal_timeframe
     window = run_window(context, clock.now())

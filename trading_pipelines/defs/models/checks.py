@@ -42,8 +42,8 @@ def predictions_no_lookahead(clock: ClockResource, database: DatabaseResource) -
 
     What has changed since is followed first, so that a corrected candle stops nothing.
     """
-    from trading_pipelines.application.corrections import trace_changes
-    from trading_pipelines.application.leakcheck_path import check_assets
+    from trading_pipelines.application.audit.corrections import trace_changes
+    from trading_pipelines.application.audit.decision_path import check_assets
 
     with user_errors(), database.connect() as connection:
         trace_changes(connection, settings().exchange, Timeframe(settings().signal_timeframe))

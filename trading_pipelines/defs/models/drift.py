@@ -15,7 +15,7 @@ from trading_pipelines.settings import settings
 @dg.op
 def look_for_drift(context: dg.OpExecutionContext, clock: ClockResource, database: DatabaseResource) -> None:
     """Compare the last days with the training of each version in production; store it and tell of what has begun."""
-    from trading_pipelines.application.drift import measure_drift
+    from trading_pipelines.application.models.drift import measure_drift
 
     with user_errors(), database.connect() as connection:
         report = measure_drift(

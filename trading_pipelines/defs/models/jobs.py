@@ -26,7 +26,7 @@ training_job = dg.define_asset_job(
 @dg.op
 def share_trainings(context: dg.OpExecutionContext, database: DatabaseResource) -> None:
     """Take folds of every training that has no version yet, until all have one."""
-    from trading_pipelines.application.training import resume
+    from trading_pipelines.application.models.training import resume
 
     with user_errors(), database.connect() as connection:
         reports = resume(connection, settings().exchange, on_progress=ProgressLog(context))

@@ -1,7 +1,7 @@
 """How a training run tells Dagster what it does, and what it is told to do.
 
 Belongs here: what the training asset and the job of its helpers share. Does not belong here: how the time left is
-estimated (`application.training_tasks`).
+estimated (`application.models.tasks`).
 """
 
 import time
@@ -12,7 +12,7 @@ import dagster as dg
 from trading_pipelines.settings import settings
 
 if TYPE_CHECKING:
-    from trading_pipelines.application.training_tasks import TrainingProgress
+    from trading_pipelines.application.models.tasks import TrainingProgress
     from trading_pipelines.domain.modelling.spec import TrainingSpec
 
 TAG = "trading/progress"

@@ -60,8 +60,8 @@ def whale_transactions(
     context: dg.AssetExecutionContext, clock: ClockResource, database: DatabaseResource, outside: OutsideResource
 ) -> dg.MaterializeResult:
     """Store the transactions of the run's days and tell of very large new ones."""
-    from trading_pipelines.application.alternative_data import OVERLAP, collect
-    from trading_pipelines.application.flows import raise_whale_alerts
+    from trading_pipelines.application.alternative.alternative_data import OVERLAP, collect
+    from trading_pipelines.application.alternative.flows import raise_whale_alerts
 
     now, thresholds = clock.now(), settings().alternative.flows.thresholds
     window = run_window(context, now)
@@ -88,7 +88,7 @@ def exchange_flows(
     context: dg.AssetExecutionContext, clock: ClockResource, database: DatabaseResource, outside: OutsideResource
 ) -> dg.MaterializeResult:
     """Store the flows of the run's days."""
-    from trading_pipelines.application.alternative_data import OVERLAP, collect
+    from trading_pipelines.application.alternative.alternative_data import OVERLAP, collect
 
     now = clock.now()
     window = run_window(context, now)
@@ -110,7 +110,7 @@ def flow_metrics(
     context: dg.AssetExecutionContext, clock: ClockResource, database: DatabaseResource
 ) -> dg.MaterializeResult:
     """Sum what moved in the run's days; a period that has not ended has no value."""
-    from trading_pipelines.application.flows import update_flows
+    from trading_pipelines.application.alternative.flows import update_flows
 
     window = run_window(context, clock.now())
     with user_errors(), database.connect() as connection:

@@ -54,7 +54,7 @@ def flow_metrics_founded(
     context: dg.AssetCheckExecutionContext, clock: ClockResource, database: DatabaseResource
 ) -> dg.AssetCheckResult:
     """Compute the values of the run's days again, each from what was known at its time."""
-    from trading_pipelines.application.flows import check_flows
+    from trading_pipelines.application.alternative.flows import check_flows
 
     window = run_window(context, clock.now())
     start = max(window.start, window.end - timedelta(days=31))

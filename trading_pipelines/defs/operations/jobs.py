@@ -17,7 +17,7 @@ def record_prediction_outcomes(
     context: dg.OpExecutionContext, clock: ClockResource, database: DatabaseResource
 ) -> None:
     """Note for every prediction whose horizon has passed which barrier was reached first."""
-    from trading_pipelines.application.prediction import record_outcomes
+    from trading_pipelines.application.models.prediction import record_outcomes
 
     with user_errors(), database.connect() as connection:
         symbols, timeframe = traded_symbols(connection), settings().signal_timeframe
@@ -39,8 +39,8 @@ def drill_kill_switch(
     context: dg.OpExecutionContext, clock: ClockResource, database: DatabaseResource, source: SourceResource
 ) -> None:
     """Do a drill at the current prices; a failed drill fails the run, so that it is alerted twice."""
-    from trading_pipelines.application.kill_drill import run_drill
-    from trading_pipelines.application.kill_switch import KillSwitch
+    from trading_pipelines.application.trading.kill_drill import run_drill
+    from trading_pipelines.application.trading.kill_switch import KillSwitch
 
     with user_errors(), database.connect() as connection:
         quotes = {ticker.symbol: ticker.price for ticker in source.open().tickers(traded_symbols(connection))}

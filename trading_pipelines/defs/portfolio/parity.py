@@ -1,7 +1,7 @@
 """Daily parity: did the live sessions decide what their rules decide from the same rows?
 
 Belongs here: when it is asked, and what a difference does to the asset. Does not belong here: the comparison
-(`application.daily_parity`). Nothing waits for it: trading goes on, and a person is told.
+(`application.research.daily_parity`). Nothing waits for it: trading goes on, and a person is told.
 """
 
 from datetime import date, timedelta
@@ -43,7 +43,7 @@ def parity_reports(
     context: dg.AssetExecutionContext, config: ParityConfig, clock: ClockResource, database: DatabaseResource
 ) -> dg.MaterializeResult:
     """Replay a day of every live session from the stored rows, and compare."""
-    from trading_pipelines.application.daily_parity import live_parity
+    from trading_pipelines.application.research.daily_parity import live_parity
 
     now = clock.now()
     day = date.fromisoformat(config.day) if config.day else now.date() - timedelta(days=1)

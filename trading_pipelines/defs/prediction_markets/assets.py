@@ -55,8 +55,8 @@ def prediction_odds(
     context: dg.AssetExecutionContext, clock: ClockResource, database: DatabaseResource, outside: OutsideResource
 ) -> Iterator[dg.MaterializeResult]:
     """Store markets and odds of the run's days, find out what became of missing markets, and tell of moves."""
-    from trading_pipelines.application.alternative_data import OVERLAP, CollectionReport, collect
-    from trading_pipelines.application.odds import LooksUp, follow_up, raise_odds_alerts
+    from trading_pipelines.application.alternative.alternative_data import OVERLAP, CollectionReport, collect
+    from trading_pipelines.application.alternative.odds import LooksUp, follow_up, raise_odds_alerts
 
     now, policy = clock.now(), settings().alternative.polymarket.policy
     window, found = run_window(context, now), (0, 0)
@@ -83,7 +83,7 @@ def implied_distributions(
     context: dg.AssetExecutionContext, clock: ClockResource, database: DatabaseResource
 ) -> dg.MaterializeResult:
     """Imply the distributions of each hour of the run's days."""
-    from trading_pipelines.application.odds import update_odds
+    from trading_pipelines.application.alternative.odds import update_odds
 
     window = run_window(context, clock.now())
     with user_errors(), database.connect() as connection:

@@ -62,7 +62,7 @@ def distributions_founded(
     context: dg.AssetCheckExecutionContext, clock: ClockResource, database: DatabaseResource
 ) -> dg.AssetCheckResult:
     """Imply the distributions of the run's days again, each from what was known at its time."""
-    from trading_pipelines.application.odds import check_ladders
+    from trading_pipelines.application.alternative.odds import check_ladders
 
     window = run_window(context, clock.now())
     with database.connect() as connection:

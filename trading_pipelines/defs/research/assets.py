@@ -19,7 +19,7 @@ from trading_pipelines.settings import settings
 if TYPE_CHECKING:
     import psycopg
 
-    from trading_pipelines.application.backtest import BacktestRequest
+    from trading_pipelines.application.research.backtest import BacktestRequest
 
 OWNER = "team:research"
 _READ = [f"ohlcv_{settings().signal_timeframe}", "funding_rates", "predictions"]
@@ -74,7 +74,7 @@ def backtesting(
     context: dg.AssetExecutionContext, config: BacktestConfig, clock: ClockResource, database: DatabaseResource
 ) -> dg.MaterializeResult:
     """Run one backtest and store it."""
-    from trading_pipelines.application.backtest import backtest
+    from trading_pipelines.application.research.backtest import backtest
 
     with user_errors(), database.connect() as connection:
         made = backtest(
@@ -102,7 +102,7 @@ def searching(
     context: dg.AssetExecutionContext, config: SearchConfig, clock: ClockResource, database: DatabaseResource
 ) -> dg.MaterializeResult:
     """Search parameters walk-forward and store what was tried and what came of it."""
-    from trading_pipelines.application.search import SearchRequest, objective_named, search
+    from trading_pipelines.application.research.search import SearchRequest, objective_named, search
 
     with user_errors(), database.connect() as connection:
         request = SearchRequest(
@@ -127,7 +127,7 @@ def searching(
 
 
 def _request(connection: "psycopg.Connection[Any]", config: BacktestConfig, now: datetime) -> "BacktestRequest":
-    from trading_pipelines.application.backtest import BacktestRequest
+    from trading_pipelines.application.research.backtest import BacktestRequest
     from trading_pipelines.domain.market.timeframe import Timeframe
 
     end = datetime.fromisoformat(config.end) if config.end else Timeframe.D1.floor(now)

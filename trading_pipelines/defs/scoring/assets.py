@@ -53,7 +53,7 @@ def scoring(
     context: dg.AssetExecutionContext, clock: ClockResource, database: DatabaseResource
 ) -> Iterator[dg.MaterializeResult]:
     """Score the run's days from what was known at each close."""
-    from trading_pipelines.application.scoring import score_range
+    from trading_pipelines.application.analysis.scoring import score_range
 
     exchange = settings().exchange
     window = run_window(context, clock.now())
@@ -94,7 +94,7 @@ def calibration(
     context: dg.AssetExecutionContext, config: CalibrationConfig, clock: ClockResource, database: DatabaseResource
 ) -> dg.MaterializeResult:
     """Choose weights walk-forward and keep what came of them out of sample; nothing uses them by itself."""
-    from trading_pipelines.application.score_calibration import CalibrationRequest, calibrate
+    from trading_pipelines.application.analysis.calibration import CalibrationRequest, calibrate
     from trading_pipelines.domain.market.timeframe import Timeframe
 
     now = clock.now()

@@ -79,7 +79,7 @@ def scores_no_lookahead(
     context: dg.AssetCheckExecutionContext, clock: ClockResource, database: DatabaseResource
 ) -> dg.AssetCheckResult:
     """Compute some scores of the run's days again as of their time; every run draws others."""
-    from trading_pipelines.application.scoring import check_scores
+    from trading_pipelines.application.analysis.scoring import check_scores
 
     now = clock.now()
     window = run_window(context, now)

@@ -1,7 +1,7 @@
 """Texts read, scored and put together to a sentiment per coin.
 
 Belongs here: the tables that reading fills, a partition per UTC day. Does not belong here: where texts come from
-(`defs.alternative`) and how they are read (`application.sentiment`).
+(`defs.alternative`) and how they are read (`application.alternative.sentiment`).
 """
 
 from collections.abc import Iterator
@@ -59,7 +59,7 @@ def sentiment(
     context: dg.AssetExecutionContext, clock: ClockResource, database: DatabaseResource
 ) -> Iterator[dg.MaterializeResult]:
     """Take up new texts; the day that goes on is continued, days that have ended are computed anew."""
-    from trading_pipelines.application.sentiment import open_readers, update_sentiment
+    from trading_pipelines.application.alternative.sentiment import open_readers, update_sentiment
     from trading_pipelines.domain.market.instrument import split_symbol
 
     now, chosen = clock.now(), settings().sentiment

@@ -66,7 +66,7 @@ def sentiment_as_it_was_known(
     context: dg.AssetCheckExecutionContext, clock: ClockResource, database: DatabaseResource
 ) -> dg.AssetCheckResult:
     """Name the instants of the run's days at which something else is stored than was known."""
-    from trading_pipelines.application.sentiment import differing_instants
+    from trading_pipelines.application.alternative.sentiment import differing_instants
 
     window = run_window(context, clock.now())
     spec = settings().sentiment.aggregation

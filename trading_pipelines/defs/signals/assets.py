@@ -39,7 +39,7 @@ def emission(
     context: dg.AssetExecutionContext, clock: ClockResource, database: DatabaseResource
 ) -> Iterator[dg.MaterializeResult]:
     """Decide every pending bar of every live session."""
-    from trading_pipelines.application.emission import EmissionReport, emit_signals
+    from trading_pipelines.application.signals.emission import EmissionReport, emit_signals
 
     now = clock.now()
     with user_errors(), database.connect() as connection:

@@ -22,7 +22,7 @@ signal_emission_job = dg.define_asset_job(
 @dg.op
 def expire_signals(context: dg.OpExecutionContext, clock: ClockResource, database: DatabaseResource) -> None:
     """Expire the active signals whose validity has ended."""
-    from trading_pipelines.application import emission
+    from trading_pipelines.application.signals import emission
 
     now = clock.now()
     with user_errors(), database.connect() as connection:

@@ -11,6 +11,6 @@ if TYPE_CHECKING:
 
 def undecided_bars(connection: "psycopg.Connection[Any]", now: datetime) -> tuple[str, list[datetime]]:
     """The sessions with undecided bars, and the open times of those bars."""
-    from trading_pipelines.application.emission import bars_to_decide
+    from trading_pipelines.application.signals.emission import bars_to_decide
 
     return waiting_work(connection, lambda session: bars_to_decide(connection, session, now))

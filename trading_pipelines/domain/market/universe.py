@@ -1,7 +1,7 @@
 """Which pairs of a venue are worth looking at at all: enough turnover, a narrow spread.
 
 Belongs here: the judgement of one pair from its newest quote. Does not belong here: when it is made and what is kept of
-it (`application.universe`), and the order of the pairs (`domain.screening`).
+it (`application.market_data.universe`), and the order of the pairs (`domain.screening`).
 """
 
 from enum import StrEnum

@@ -1,7 +1,7 @@
 """Search for the booster's parameters inside one training window, with Optuna.
 
 Belongs here: what is tried, and how a trial is scored. Does not belong here: which windows get a search, and who
-makes it (`application.training_tasks`).
+makes it (`application.models.tasks`).
 
 Optuna is imported where it is used, as LightGBM is.
 """

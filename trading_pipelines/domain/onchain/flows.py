@@ -1,7 +1,7 @@
 """What sums of transactions say: hourly net flow, inflow of stablecoins, the daily whale score.
 
 Belongs here: values of a period and every later version of them, as transactions became known. Does not belong here:
-single transactions (`domain.onchain.transactions`) and reading stored ones (`application.flows`).
+single transactions (`domain.onchain.transactions`) and reading stored ones (`application.alternative.flows`).
 
 A value of a period is known when the period has ended, from the transactions that were known then. A transaction that
 becomes known later makes a further version. So what was known at any time can be computed again from the transactions.

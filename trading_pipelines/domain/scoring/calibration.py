@@ -1,7 +1,7 @@
 """Choose the weights of the factors walk-forward, and measure what came of them out of sample.
 
 Belongs here: which moments a set of weights would have signalled, what these signals brought, and the choice by the
-past alone. Does not belong here: loading factors and outcomes (`application.score_calibration`), and intervals
+past alone. Does not belong here: loading factors and outcomes (`application.analysis.calibration`), and intervals
 (`domain.research.ablation`).
 
 A signal's outcome is that of its triple barrier after costs; it is false when that is a loss.

@@ -1,7 +1,7 @@
 """Tell texts that repeat one another: exactly, or with a few words changed.
 
 A similarity hash finds candidates, the words themselves decide. Belongs here: comparing. Does not belong here: how far
-back a repetition counts (`application.sentiment`).
+back a repetition counts (`application.alternative.sentiment`).
 """
 
 import hashlib

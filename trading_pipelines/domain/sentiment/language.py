@@ -1,7 +1,7 @@
 """In which language a text is written.
 
 Belongs here: the decision, and when there is too little text for one. Does not belong here: which scorer reads which
-language (`application.sentiment`).
+language (`application.alternative.sentiment`).
 """
 
 from functools import cache

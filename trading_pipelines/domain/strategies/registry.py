@@ -1,7 +1,7 @@
 """Strategies by name: those that ship, and where a strategy of one's own is found.
 
 Belongs here: names, parameters and their errors. Does not belong here: reading a strategy from a file
-(`application.strategies`), and what a strategy does.
+(`application.signals.strategies`), and what a strategy does.
 """
 
 import dataclasses

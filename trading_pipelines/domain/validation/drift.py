@@ -1,7 +1,7 @@
 """Whether what a model meets today still looks like what it has learnt from.
 
 Belongs here: measures of a changed distribution and of decayed predictions, and when they count as drift. Does not
-belong here: where the numbers come from and what is done about it (`application.drift`).
+belong here: where the numbers come from and what is done about it (`application.models.drift`).
 """
 
 import math

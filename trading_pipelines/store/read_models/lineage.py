@@ -1,7 +1,7 @@
 """Where a trade came from and what became of it: the lineage as it is stored, asked in one query.
 
 Belongs here: the SQL that walks from an order to the raw rows and from raw rows to results. Does not belong here:
-which bars a feature or a strategy reads (`application.lineage` knows it and passes windows), and any rendering.
+which bars a feature or a strategy reads (`application.audit.lineage` knows it and passes windows), and any rendering.
 
 Whole rows are returned as JSON objects (times as ISO text in UTC), so that a column added to a table is part of the
 answer without a change here.
@@ -323,7 +323,7 @@ def chain(connection: psycopg.Connection[Any], id_: str, texts: AggregationSpec 
     """What is stored about the trade of an order, signal, position or fill, None where nothing has that id.
 
     The windows of `candles` are those behind the stored features; which bars a strategy read besides is known to
-    `application.lineage` only.
+    `application.audit.lineage` only.
     """
     exact = next((match for match in find(connection, id_, 1) if match.id == id_), None)
     asked = None if exact is None else trade(connection, exact.signal_id, exact.position_id)

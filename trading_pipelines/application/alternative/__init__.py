@@ -1,0 +1,1 @@
+"""What is known besides prices: collected, read, added up, as of the time at which it was known."""

@@ -1,0 +1,1 @@
+"""The market as a whole: technical signals, ranking, anomalies, composite scores."""

@@ -1,0 +1,1 @@
+"""Whether what is stored may be trusted: leak checks, lineage, and what corrections made stale."""

@@ -1,0 +1,1 @@
+"""The stored features of closed bars, and what strategies see of them."""

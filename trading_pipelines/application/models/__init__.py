@@ -1,0 +1,1 @@
+"""Model versions: trained, chosen, asked and watched."""

@@ -1,0 +1,1 @@
+"""Who decides and what: sessions, their strategies, and the signals that pass the gates."""
