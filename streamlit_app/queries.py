@@ -4,11 +4,11 @@ One function per question. The time to live is at most the pace at which a page 
 of viewers does not multiply the queries.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 from uuid import UUID
 
 import pandas as pd
@@ -41,6 +41,9 @@ from trading_pipelines.store.read_models import (
     universe,
     watch,
 )
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 LIVE = 1.5
 """Seconds: what a trader watches."""
@@ -76,28 +79,22 @@ def _connection() -> Iterator[Any]:
         yield connection
 
 
-@st.cache_data(ttl=CALM, show_spinner=False)
-def list_sessions() -> list[sessions.SessionSummary]:
-    with _connection() as connection:
-        return sessions.list_sessions(connection)
+def _cached(read: Callable[Concatenate[Any, P], R], ttl: float, most: int | None = None) -> Callable[P, R]:
+    """A read model asked over a connection of its own; an answer is kept for `ttl` seconds, at most so many of them."""
+
+    def ask(*args: P.args, **kwargs: P.kwargs) -> R:
+        with _connection() as connection:
+            return read(connection, *args, **kwargs)
+
+    # The cache knows a function by its name.
+    ask.__module__, ask.__qualname__ = read.__module__, read.__qualname__
+    return st.cache_data(ttl=ttl, show_spinner=False, max_entries=most)(ask)
 
 
-@st.cache_data(ttl=SLOW, show_spinner=False)
-def list_exchanges() -> list[market.Exchange]:
-    with _connection() as connection:
-        return market.list_exchanges(connection)
-
-
-@st.cache_data(ttl=SLOW, show_spinner=False)
-def list_symbols(exchange: str) -> list[str]:
-    with _connection() as connection:
-        return market.list_symbols(connection, exchange)
-
-
-@st.cache_data(ttl=LIVE, show_spinner=False)
-def market_overview(exchange: str, session_id: UUID | None, timeframe: str) -> pd.DataFrame:
-    with _connection() as connection:
-        return market.market_overview(connection, exchange, session_id, timeframe)
+list_sessions = _cached(sessions.list_sessions, CALM)
+list_exchanges = _cached(market.list_exchanges, SLOW)
+list_symbols = _cached(market.list_symbols, SLOW)
+market_overview = _cached(market.market_overview, LIVE)
 
 
 @st.cache_data(ttl=CALM, show_spinner=False)
@@ -106,28 +103,10 @@ def market_indices(simulated: bool) -> dict[str, market.MarketIndex]:
         return market.market_indices(connection, utc_now(), simulated=simulated)
 
 
-@st.cache_data(ttl=CALM, show_spinner=False)
-def newest_technical_signals(exchange: str) -> pd.DataFrame:
-    with _connection() as connection:
-        return analysis.newest_technical_signals(connection, exchange)
-
-
-@st.cache_data(ttl=SLOW, show_spinner=False)
-def ranked_days(exchange: str, limit: int) -> list[datetime]:
-    with _connection() as connection:
-        return analysis.ranked_days(connection, exchange, limit)
-
-
-@st.cache_data(ttl=SLOW, show_spinner=False, max_entries=50)
-def ranking(exchange: str, day: datetime, limit: int) -> pd.DataFrame:
-    with _connection() as connection:
-        return analysis.ranking(connection, exchange, day, limit)
-
-
-@st.cache_data(ttl=CALM, show_spinner=False, max_entries=50)
-def list_anomalies(exchange: str, since: datetime, limit: int) -> pd.DataFrame:
-    with _connection() as connection:
-        return analysis.list_anomalies(connection, exchange, since, limit)
+newest_technical_signals = _cached(analysis.newest_technical_signals, CALM)
+ranked_days = _cached(analysis.ranked_days, SLOW)
+ranking = _cached(analysis.ranking, SLOW, 50)
+list_anomalies = _cached(analysis.list_anomalies, CALM, 50)
 
 
 @st.cache_data(ttl=CALM, show_spinner=False)
@@ -154,28 +133,10 @@ def sentiment_turns(limit: int, simulated: bool) -> pd.DataFrame:
         return sentiment.sentiment_turns(connection, limit, simulated=simulated)
 
 
-@st.cache_data(ttl=LIVE, show_spinner=False)
-def newest_scores(exchange: str, timeframe: str) -> pd.DataFrame:
-    with _connection() as connection:
-        return scores.newest_scores(connection, exchange, timeframe)
-
-
-@st.cache_data(ttl=CALM, show_spinner=False, max_entries=50)
-def explain_score(exchange: str, symbol: str, timeframe: str) -> scores.ScoreParts | None:
-    with _connection() as connection:
-        return scores.explain_score(connection, exchange, symbol, timeframe)
-
-
-@st.cache_data(ttl=CALM, show_spinner=False, max_entries=50)
-def score_history(exchange: str, symbol: str, timeframe: str, since: datetime) -> pd.DataFrame:
-    with _connection() as connection:
-        return scores.score_history(connection, exchange, symbol, timeframe, since)
-
-
-@st.cache_data(ttl=LIVE, show_spinner=False)
-def platform_status() -> status.PlatformStatus:
-    with _connection() as connection:
-        return status.platform_status(connection)
+newest_scores = _cached(scores.newest_scores, LIVE)
+explain_score = _cached(scores.explain_score, CALM, 50)
+score_history = _cached(scores.score_history, CALM, 50)
+platform_status = _cached(status.platform_status, LIVE)
 
 
 def kill_file_exists() -> bool:
@@ -207,10 +168,7 @@ def list_signals(
         )
 
 
-@st.cache_data(ttl=CALM, show_spinner=False, max_entries=200)
-def signal_detail(signal_id: UUID) -> signals.SignalDetail | None:
-    with _connection() as connection:
-        return signals.signal_detail(connection, signal_id)
+signal_detail = _cached(signals.signal_detail, CALM, 200)
 
 
 @st.cache_data(ttl=CALM, show_spinner=False, max_entries=20)
@@ -219,16 +177,8 @@ def trade_chain(id_: str) -> dict[str, Any] | None:
         return lineage.chain(connection, id_, _settings().sentiment.aggregation)
 
 
-@st.cache_data(ttl=CALM, show_spinner=False)
-def newest_decision(session_id: UUID) -> datetime | None:
-    with _connection() as connection:
-        return signals.newest_decision(connection, session_id)
-
-
-@st.cache_data(ttl=SLOW, show_spinner=False, max_entries=50)
-def decision_counts(session_id: UUID, since: datetime) -> pd.DataFrame:
-    with _connection() as connection:
-        return signals.decision_counts(connection, session_id, since)
+newest_decision = _cached(signals.newest_decision, CALM)
+decision_counts = _cached(signals.decision_counts, SLOW, 50)
 
 
 @st.cache_data(ttl=CALM, show_spinner=False, max_entries=50)
@@ -246,10 +196,7 @@ def list_decisions(
         )
 
 
-@st.cache_data(ttl=CALM, show_spinner=False, max_entries=100)
-def candle_span(exchange: str, symbol: str) -> dict[str, tuple[datetime, datetime]]:
-    with _connection() as connection:
-        return chart.candle_span(connection, exchange, symbol)
+candle_span = _cached(chart.candle_span, CALM, 100)
 
 
 @st.cache_data(ttl=CALM, show_spinner=False, max_entries=50)
@@ -266,36 +213,11 @@ def candles(
         return chart.candles(connection, exchange, symbol, timeframe, start, end, ema_spans, indicators=indicators)
 
 
-@st.cache_data(ttl=CALM, show_spinner=False, max_entries=50)
-def signal_marks(session_id: UUID, exchange: str, symbol: str, start: datetime, end: datetime) -> pd.DataFrame:
-    with _connection() as connection:
-        return chart.signal_marks(connection, session_id, exchange, symbol, start, end)
-
-
-@st.cache_data(ttl=CALM, show_spinner=False, max_entries=50)
-def fill_marks(session_id: UUID, exchange: str, symbol: str, start: datetime, end: datetime) -> pd.DataFrame:
-    with _connection() as connection:
-        return chart.fill_marks(connection, session_id, exchange, symbol, start, end)
-
-
-@st.cache_data(ttl=CALM, show_spinner=False, max_entries=20)
-def session_bars(
-    session_id: UUID, exchange: str, symbol: str, timeframe: str, start: datetime, end: datetime
-) -> list[replay.SessionBar]:
-    with _connection() as connection:
-        return replay.session_bars(connection, session_id, exchange, symbol, timeframe, start, end)
-
-
-@st.cache_data(ttl=LIVE, show_spinner=False)
-def open_positions(session_id: UUID) -> pd.DataFrame:
-    with _connection() as connection:
-        return positions.open_positions(connection, session_id)
-
-
-@st.cache_data(ttl=CALM, show_spinner=False, max_entries=20)
-def closed_positions(session_id: UUID, limit: int) -> pd.DataFrame:
-    with _connection() as connection:
-        return positions.closed_positions(connection, session_id, limit)
+signal_marks = _cached(chart.signal_marks, CALM, 50)
+fill_marks = _cached(chart.fill_marks, CALM, 50)
+session_bars = _cached(replay.session_bars, CALM, 20)
+open_positions = _cached(positions.open_positions, LIVE)
+closed_positions = _cached(positions.closed_positions, CALM, 20)
 
 
 @st.cache_data(ttl=LIVE, show_spinner=False, max_entries=50)
@@ -304,184 +226,36 @@ def list_orders(session_id: UUID, statuses: tuple[str, ...] | None, limit: int) 
         return positions.list_orders(connection, session_id, list(statuses) if statuses else None, limit)
 
 
-@st.cache_data(ttl=CALM, show_spinner=False, max_entries=20)
-def account(session_id: UUID) -> performance.Account | None:
-    with _connection() as connection:
-        return performance.account(connection, session_id)
-
-
-@st.cache_data(ttl=SLOW, show_spinner=False, max_entries=20)
-def performance_report(session_id: UUID) -> performance.PerformanceReport | None:
-    with _connection() as connection:
-        return performance.performance_report(connection, session_id)
-
-
-@st.cache_data(ttl=SLOW, show_spinner=False, max_entries=20)
-def list_versions(exchange: str, limit: int) -> pd.DataFrame:
-    with _connection() as connection:
-        return models.list_versions(connection, exchange, limit)
-
-
-@st.cache_data(ttl=LIVE, show_spinner=False, max_entries=10)
-def training_progress(exchange: str, limit: int) -> pd.DataFrame:
-    with _connection() as connection:
-        return training.training_progress(connection, exchange, limit)
-
-
-@st.cache_data(ttl=SLOW, show_spinner=False, max_entries=50)
-def importance(model_id: str) -> pd.DataFrame:
-    with _connection() as connection:
-        return models.importance(connection, model_id)
-
-
-@st.cache_data(ttl=SLOW, show_spinner=False, max_entries=50)
-def explained_signals(model_id: str, limit: int) -> pd.DataFrame:
-    with _connection() as connection:
-        return models.explained_signals(connection, model_id, limit)
-
-
-@st.cache_data(ttl=SLOW, show_spinner=False, max_entries=20)
-def model_drift(exchange: str, since: datetime) -> pd.DataFrame:
-    with _connection() as connection:
-        return models.drift(connection, exchange, since)
-
-
-@st.cache_data(ttl=SLOW, show_spinner=False, max_entries=50)
-def feature_drift(model_id: str, most: int) -> pd.DataFrame:
-    with _connection() as connection:
-        return models.feature_drift(connection, model_id, most)
-
-
-@st.cache_data(ttl=SLOW, show_spinner=False, max_entries=50)
-def version_metrics(model_id: str) -> dict[str, float]:
-    with _connection() as connection:
-        return models.version_metrics(connection, model_id)
-
-
-@st.cache_data(ttl=SLOW, show_spinner=False, max_entries=50)
-def version_folds(training_key: str) -> pd.DataFrame:
-    with _connection() as connection:
-        return models.version_folds(connection, training_key)
-
-
-@st.cache_data(ttl=SLOW, show_spinner=False, max_entries=50)
-def calibration(exchange: str, symbol: str | None, since: datetime) -> pd.DataFrame:
-    with _connection() as connection:
-        return models.calibration(connection, exchange, symbol, since)
-
-
-@st.cache_data(ttl=CALM, show_spinner=False, max_entries=20)
-def list_backtests(limit: int) -> pd.DataFrame:
-    with _connection() as connection:
-        return backtests.list_backtests(connection, limit)
-
-
-@st.cache_data(ttl=CALM, show_spinner=False, max_entries=50)
-def backtest(backtest_id: UUID) -> backtests.BacktestSummary | None:
-    with _connection() as connection:
-        return backtests.backtest(connection, backtest_id)
-
-
-@st.cache_data(ttl=SLOW, show_spinner=False, max_entries=20)
-def backtest_curve(backtest_id: UUID, start_capital: float) -> pd.DataFrame:
-    with _connection() as connection:
-        return backtests.curve(connection, backtest_id, start_capital)
-
-
-@st.cache_data(ttl=SLOW, show_spinner=False, max_entries=20)
-def backtest_trades(backtest_id: UUID) -> pd.DataFrame:
-    with _connection() as connection:
-        return backtests.trades(connection, backtest_id)
-
-
-@st.cache_data(ttl=CALM, show_spinner=False, max_entries=20)
-def list_searches(limit: int) -> list[backtests.SearchSummary]:
-    with _connection() as connection:
-        return backtests.list_searches(connection, limit)
-
-
-@st.cache_data(ttl=SLOW, show_spinner=False, max_entries=20)
-def search_trials(search_id: UUID) -> pd.DataFrame:
-    with _connection() as connection:
-        return backtests.trials(connection, search_id)
-
-
-@st.cache_data(ttl=LIVE, show_spinner=False)
-def outside_sources() -> pd.DataFrame:
-    with _connection() as connection:
-        return sources.outside_sources(connection)
-
-
-@st.cache_data(ttl=LIVE, show_spinner=False)
-def refused_items(limit: int) -> pd.DataFrame:
-    with _connection() as connection:
-        return sources.refused_items(connection, limit)
-
-
-@st.cache_data(ttl=LIVE, show_spinner=False)
-def source_status() -> pd.DataFrame:
-    with _connection() as connection:
-        return status.source_status(connection)
-
-
-@st.cache_data(ttl=CALM, show_spinner=False)
-def newest_candles() -> pd.DataFrame:
-    with _connection() as connection:
-        return status.newest_candles(connection)
-
-
-@st.cache_data(ttl=CALM, show_spinner=False)
-def compare_sessions(limit: int) -> pd.DataFrame:
-    with _connection() as connection:
-        return sessions.compare_sessions(connection, limit)
-
-
-@st.cache_data(ttl=LIVE, show_spinner=False, max_entries=50)
-def account_truth(session_id: UUID) -> watch.AccountTruth | None:
-    with _connection() as connection:
-        return watch.account_truth(connection, session_id)
-
-
-@st.cache_data(ttl=LIVE, show_spinner=False, max_entries=50)
-def list_instructions(session_id: UUID, limit: int) -> pd.DataFrame:
-    with _connection() as connection:
-        return watch.list_instructions(connection, session_id, limit)
-
-
-@st.cache_data(ttl=LIVE, show_spinner=False, max_entries=50)
-def list_discrepancies(session_id: UUID, limit: int) -> pd.DataFrame:
-    with _connection() as connection:
-        return watch.list_discrepancies(connection, session_id, limit)
-
-
-@st.cache_data(ttl=LIVE, show_spinner=False, max_entries=50)
-def risk_state(session_id: UUID) -> risk.RiskState | None:
-    with _connection() as connection:
-        return risk.risk_state(connection, session_id)
-
-
-@st.cache_data(ttl=LIVE, show_spinner=False, max_entries=50)
-def locks_in_force(session_id: UUID) -> pd.DataFrame:
-    with _connection() as connection:
-        return risk.locks_in_force(connection, session_id)
-
-
-@st.cache_data(ttl=CALM, show_spinner=False, max_entries=50)
-def refusals(session_id: UUID, limit: int) -> pd.DataFrame:
-    with _connection() as connection:
-        return risk.refusals(connection, session_id, limit)
-
-
-@st.cache_data(ttl=LIVE, show_spinner=False, max_entries=50)
-def list_alerts(session_id: UUID | None, limit: int) -> pd.DataFrame:
-    with _connection() as connection:
-        return risk.list_alerts(connection, session_id, limit)
-
-
-@st.cache_data(ttl=CALM, show_spinner=False)
-def last_drill() -> watch.Drill | None:
-    with _connection() as connection:
-        return watch.last_drill(connection)
+account = _cached(performance.account, CALM, 20)
+performance_report = _cached(performance.performance_report, SLOW, 20)
+list_versions = _cached(models.list_versions, SLOW, 20)
+training_progress = _cached(training.training_progress, LIVE, 10)
+importance = _cached(models.importance, SLOW, 50)
+explained_signals = _cached(models.explained_signals, SLOW, 50)
+model_drift = _cached(models.drift, SLOW, 20)
+feature_drift = _cached(models.feature_drift, SLOW, 50)
+version_metrics = _cached(models.version_metrics, SLOW, 50)
+version_folds = _cached(models.version_folds, SLOW, 50)
+calibration = _cached(models.calibration, SLOW, 50)
+list_backtests = _cached(backtests.list_backtests, CALM, 20)
+backtest = _cached(backtests.backtest, CALM, 50)
+backtest_curve = _cached(backtests.curve, SLOW, 20)
+backtest_trades = _cached(backtests.trades, SLOW, 20)
+list_searches = _cached(backtests.list_searches, CALM, 20)
+search_trials = _cached(backtests.trials, SLOW, 20)
+outside_sources = _cached(sources.outside_sources, LIVE)
+refused_items = _cached(sources.refused_items, LIVE)
+source_status = _cached(status.source_status, LIVE)
+newest_candles = _cached(status.newest_candles, CALM)
+compare_sessions = _cached(sessions.compare_sessions, CALM)
+account_truth = _cached(watch.account_truth, LIVE, 50)
+list_instructions = _cached(watch.list_instructions, LIVE, 50)
+list_discrepancies = _cached(watch.list_discrepancies, LIVE, 50)
+risk_state = _cached(risk.risk_state, LIVE, 50)
+locks_in_force = _cached(risk.locks_in_force, LIVE, 50)
+refusals = _cached(risk.refusals, CALM, 50)
+list_alerts = _cached(risk.list_alerts, LIVE, 50)
+last_drill = _cached(watch.last_drill, CALM)
 
 
 def instruction_state(instruction_id: UUID) -> watch.InstructionState | None:
@@ -496,40 +270,12 @@ def current_price(exchange: str, symbol: str) -> float | None:
         return watch.current_price(connection, exchange, symbol)
 
 
-@st.cache_data(ttl=CALM, show_spinner=False)
-def universe_now(exchange: str) -> pd.DataFrame:
-    with _connection() as connection:
-        return universe.universe_now(connection, exchange)
-
-
-@st.cache_data(ttl=CALM, show_spinner=False)
-def newest_listings(exchange: str, limit: int) -> pd.DataFrame:
-    with _connection() as connection:
-        return universe.newest_listings(connection, exchange, limit)
-
-
-@st.cache_data(ttl=CALM, show_spinner=False)
-def list_gaps(limit: int) -> pd.DataFrame:
-    with _connection() as connection:
-        return status.list_gaps(connection, limit)
-
-
-@st.cache_data(ttl=CALM, show_spinner=False)
-def list_quarantine(limit: int) -> pd.DataFrame:
-    with _connection() as connection:
-        return status.list_quarantine(connection, limit)
-
-
-@st.cache_data(ttl=LIVE, show_spinner=False)
-def list_events(limit: int) -> pd.DataFrame:
-    with _connection() as connection:
-        return status.list_events(connection, limit)
-
-
-@st.cache_data(ttl=SLOW, show_spinner=False)
-def database_size(limit: int) -> status.DatabaseSize:
-    with _connection() as connection:
-        return status.database_size(connection, limit)
+universe_now = _cached(universe.universe_now, CALM)
+newest_listings = _cached(universe.newest_listings, CALM)
+list_gaps = _cached(status.list_gaps, CALM)
+list_quarantine = _cached(status.list_quarantine, CALM)
+list_events = _cached(status.list_events, LIVE)
+database_size = _cached(status.database_size, SLOW)
 
 
 @dataclass(frozen=True)
