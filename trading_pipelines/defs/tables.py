@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Any, LiteralString
 
 import dagster as dg
 
+from trading_pipelines.defs.scope import Window, run_window
+from trading_pipelines.resources.platform import ClockResource, DatabaseResource
+from trading_pipelines.settings import settings
+
 if TYPE_CHECKING:
     import pandas as pd
     import psycopg
 
     from trading_pipelines.application.comparison import Comparison
-    from trading_pipelines.defs.scope import Window
 
 _CREATE = re.compile(r"^create table (\w+) \((.*?)\n?\);$", re.MULTILINE | re.DOTALL)
 _ALTER = re.compile(r"^alter table (\w+)\s(.*?);$", re.MULTILINE | re.DOTALL)
@@ -131,9 +134,7 @@ def column_schema(table: str) -> dg.TableSchema:
     return dg.TableSchema(columns=_columns_by_table()[table])
 
 
-def partition_rows(
-    connection: "psycopg.Connection[Any]", table: str, window: "Window", exchange: str
-) -> dict[str, Any]:
+def partition_rows(connection: "psycopg.Connection[Any]", table: str, window: Window, exchange: str) -> dict[str, Any]:
     """Count the rows of the run's days; with one day, under the name by which Dagster charts it."""
     from psycopg.sql import SQL, Identifier
 
@@ -154,7 +155,7 @@ def table_rows(connection: "psycopg.Connection[Any]", table: str) -> dict[str, A
     return {"dagster/row_count": count[0] if count else 0}
 
 
-def day_rows(connection: "psycopg.Connection[Any]", table: str, window: "Window", exchange: str) -> "pd.DataFrame":
+def day_rows(connection: "psycopg.Connection[Any]", table: str, window: Window, exchange: str) -> "pd.DataFrame":
     """All rows of the run's days with the columns in which checks are written."""
     from trading_pipelines.store.connection import read_frame
 
@@ -186,6 +187,33 @@ def broken_rows(
             "examples": [" ".join(f"{k}={v}" for k, v in row.items()) for row in rows[:5]],
         },
     )
+
+
+def rows_check(
+    asset: dg.AssetKey | str,
+    name: str,
+    query: LiteralString,
+    description: str,
+    *,
+    blocking: bool = False,
+    severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR,
+) -> dg.AssetChecksDefinition:
+    """Make a check that passes when `query`, which selects the rows that break a rule, finds none.
+
+    The query may use `exchange`, `start` and `end` of the run's days, and `now`.
+    """
+
+    @dg.asset_check(asset=asset, name=name, blocking=blocking, description=description)
+    def check(
+        context: dg.AssetCheckExecutionContext, clock: ClockResource, database: DatabaseResource
+    ) -> dg.AssetCheckResult:
+        now = clock.now()
+        window = run_window(context, now)
+        given = {"exchange": settings().exchange, "start": window.start, "end": window.end, "now": now}
+        with database.connect() as connection:
+            return broken_rows(connection, query, given, severity)
+
+    return check
 
 
 def compared(found: "Comparison") -> dg.AssetCheckResult:

@@ -3,13 +3,8 @@
 Belongs here: checks of stored opinions, rankings and anomalies. Does not belong here: whether they are worth anything.
 """
 
-import dagster as dg
-
 from trading_pipelines.defs.analysis.assets import ANOMALIES, SCREENER, TECHNICAL
-from trading_pipelines.defs.scope import run_window
-from trading_pipelines.defs.tables import broken_rows
-from trading_pipelines.resources.platform import ClockResource, DatabaseResource
-from trading_pipelines.settings import settings
+from trading_pipelines.defs.tables import rows_check
 
 _OUT_OF_ORDER = """
 select i.symbol, t.ts, t.side, t.stop_price, t.entry_price, t.tp1_price, t.tp2_price, t.tp3_price
@@ -36,50 +31,28 @@ group by 1 having count(*) <> max(r.rank) or count(distinct r.rank) <> count(*) 
 """
 
 
-@dg.asset_check(
-    asset=TECHNICAL.key,
-    name="levels_in_order",
+levels_in_order = rows_check(
+    TECHNICAL.key,
+    "levels_in_order",
+    _OUT_OF_ORDER,
+    "Levels lie in the order of the side, the side is that of the 4h trend, and neutral has no levels.",
     blocking=True,
-    description="Levels lie in the order of the side, the side is that of the 4h trend, and neutral has no levels.",
 )
-def levels_in_order(
-    context: dg.AssetCheckExecutionContext, clock: ClockResource, database: DatabaseResource
-) -> dg.AssetCheckResult:
-    """Name the technical signals of the run's days that contradict themselves."""
-    window = run_window(context, clock.now())
-    span = {"exchange": settings().exchange, "start": window.start, "end": window.end}
-    with database.connect() as connection:
-        return broken_rows(connection, _OUT_OF_ORDER, span)
 
 
-@dg.asset_check(
-    asset=ANOMALIES.key,
-    name="known_at_close",
+anomalies_known_at_close = rows_check(
+    ANOMALIES.key,
+    "known_at_close",
+    _NOT_KNOWN_AT_CLOSE,
+    "Every anomaly became known at the close of its bar, and no bar has yet to close.",
     blocking=True,
-    description="Every anomaly became known at the close of its bar, and no bar has yet to close.",
 )
-def anomalies_known_at_close(
-    context: dg.AssetCheckExecutionContext, clock: ClockResource, database: DatabaseResource
-) -> dg.AssetCheckResult:
-    """Name the anomalies of the run's days that were known at another time."""
-    now = clock.now()
-    window = run_window(context, now)
-    span = {"exchange": settings().exchange, "start": window.start, "end": window.end, "now": now}
-    with database.connect() as connection:
-        return broken_rows(connection, _NOT_KNOWN_AT_CLOSE, span)
 
 
-@dg.asset_check(
-    asset=SCREENER.key,
-    name="ranks_complete",
+ranks_complete = rows_check(
+    SCREENER.key,
+    "ranks_complete",
+    _BROKEN_ORDER,
+    "The places of a day go from one to the number of symbols, none twice.",
     blocking=True,
-    description="The places of a day go from one to the number of symbols, none twice.",
 )
-def ranks_complete(
-    context: dg.AssetCheckExecutionContext, clock: ClockResource, database: DatabaseResource
-) -> dg.AssetCheckResult:
-    """Name the days of the run whose ranking has a hole or a tie."""
-    window = run_window(context, clock.now())
-    span = {"exchange": settings().exchange, "start": window.start, "end": window.end}
-    with database.connect() as connection:
-        return broken_rows(connection, _BROKEN_ORDER, span)

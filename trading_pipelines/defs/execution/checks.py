@@ -4,10 +4,7 @@ Belongs here: checks of the live sessionss' orders. Does not belong here: legal 
 database enforces.
 """
 
-import dagster as dg
-
-from trading_pipelines.defs.tables import broken_rows
-from trading_pipelines.resources.platform import DatabaseResource
+from trading_pipelines.defs.tables import rows_check
 
 _TWICE = """
 select o.signal_id, count(*) as entries
@@ -17,13 +14,10 @@ group by o.signal_id having count(*) > 1
 """
 
 
-@dg.asset_check(
-    asset="orders",
-    name="once",
+orders_once = rows_check(
+    "orders",
+    "once",
+    _TWICE,
+    "No signal has more than one entry order in force.",
     blocking=True,
-    description="No signal has more than one entry order in force.",
 )
-def orders_once(database: DatabaseResource) -> dg.AssetCheckResult:
-    """Name the signals of the live sessions that were entered twice."""
-    with database.connect() as connection:
-        return broken_rows(connection, _TWICE, {})

@@ -12,7 +12,7 @@ import dagster as dg
 from trading_pipelines.defs.failures import TRANSIENT, user_errors
 from trading_pipelines.defs.market_data.assets import OWNER, POOL, IngestConfig
 from trading_pipelines.defs.scope import DAYS, run_window
-from trading_pipelines.defs.tables import broken_rows, partition_rows, table_spec
+from trading_pipelines.defs.tables import partition_rows, rows_check, table_spec
 from trading_pipelines.defs.work import is_under_way
 from trading_pipelines.resources.platform import ClockResource, DatabaseResource, SourceResource
 from trading_pipelines.settings import settings
@@ -87,35 +87,22 @@ where i.exchange = %(exchange)s and m.ts >= %(start)s and m.ts < %(end)s
 """
 
 
-@dg.asset_check(
-    asset=OPEN_INTEREST.key,
-    name="valid",
+open_interest_valid = rows_check(
+    OPEN_INTEREST.key,
+    "valid",
+    _BROKEN_INTEREST,
+    "Values at full hours, finite, none known before its time.",
     blocking=True,
-    description="Values at full hours, finite, none known before its time.",
 )
-def open_interest_valid(
-    context: dg.AssetCheckExecutionContext, clock: ClockResource, database: DatabaseResource
-) -> dg.AssetCheckResult:
-    """Look at every value of the run's days."""
-    window = run_window(context, clock.now())
-    span = {"exchange": settings().exchange, "start": window.start, "end": window.end}
-    with database.connect() as connection:
-        return broken_rows(connection, _BROKEN_INTEREST, span)
 
 
-@dg.asset_check(
-    asset=MARK_PRICES.key,
-    name="near_trades",
-    description="Hours on the grid, known at their close, within 5 % of the last trade.",
+mark_prices_near_trades = rows_check(
+    MARK_PRICES.key,
+    "near_trades",
+    _FAR_FROM_TRADES,
+    "Hours on the grid, known at their close, within 5 % of the last trade.",
+    severity=dg.AssetCheckSeverity.WARN,
 )
-def mark_prices_near_trades(
-    context: dg.AssetCheckExecutionContext, clock: ClockResource, database: DatabaseResource
-) -> dg.AssetCheckResult:
-    """Name hours of the run's days in which the mark price left the trades far behind; that may be real."""
-    window = run_window(context, clock.now())
-    span = {"exchange": settings().exchange, "start": window.start, "end": window.end}
-    with database.connect() as connection:
-        return broken_rows(connection, _FAR_FROM_TRADES, span, severity=dg.AssetCheckSeverity.WARN)
 
 
 derivatives_job = dg.define_asset_job(

@@ -12,7 +12,7 @@ import dagster as dg
 from trading_pipelines.defs.failures import TRANSIENT, user_errors
 from trading_pipelines.defs.market_data.assets import OWNER, POOL
 from trading_pipelines.defs.scope import traded_symbols
-from trading_pipelines.defs.tables import broken_rows, table_rows, table_spec
+from trading_pipelines.defs.tables import rows_check, table_rows, table_spec
 from trading_pipelines.defs.work import is_under_way
 from trading_pipelines.resources.platform import ClockResource, DatabaseResource, SourceResource
 from trading_pipelines.settings import settings
@@ -79,31 +79,20 @@ where i.exchange = %(exchange)s and (t.bid > t.ask or t.bid < 0 or t.quote_volum
 """
 
 
-@dg.asset_check(
-    asset=UNIVERSE.key, name="gapless", blocking=True, description="At any time one row per pair says what it was."
+universe_gapless = rows_check(
+    UNIVERSE.key, "gapless", _OVERLAPPING, "At any time one row per pair says what it was.", blocking=True
 )
-def universe_gapless(database: DatabaseResource) -> dg.AssetCheckResult:
-    """Name pairs whose rows overlap or leave time out."""
-    with database.connect() as connection:
-        return broken_rows(connection, _OVERLAPPING, {"exchange": settings().exchange})
-
-
-@dg.asset_check(
-    asset=LISTINGS.key, name="in_order", description="No pair was seen before it was listed, none began below zero."
+listings_in_order = rows_check(
+    LISTINGS.key,
+    "in_order",
+    _CONTRADICTING,
+    "No pair was seen before it was listed, none began below zero.",
+    severity=dg.AssetCheckSeverity.WARN,
 )
-def listings_in_order(database: DatabaseResource) -> dg.AssetCheckResult:
-    """Name listings that contradict themselves; an exchange may announce a pair before it trades."""
-    with database.connect() as connection:
-        return broken_rows(
-            connection, _CONTRADICTING, {"exchange": settings().exchange}, severity=dg.AssetCheckSeverity.WARN
-        )
-
-
-@dg.asset_check(asset=TICKERS.key, name="not_crossed", description="No bid lies above its ask.")
-def tickers_not_crossed(database: DatabaseResource) -> dg.AssetCheckResult:
-    """Name quotes that cannot be."""
-    with database.connect() as connection:
-        return broken_rows(connection, _CROSSED, {"exchange": settings().exchange}, severity=dg.AssetCheckSeverity.WARN)
+"""An exchange may announce a pair before it trades."""
+tickers_not_crossed = rows_check(
+    TICKERS.key, "not_crossed", _CROSSED, "No bid lies above its ask.", severity=dg.AssetCheckSeverity.WARN
+)
 
 
 universe_job = dg.define_asset_job(

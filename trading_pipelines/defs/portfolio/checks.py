@@ -4,10 +4,7 @@ Belongs here: checks of positions and equity of the live sessions. Does not belo
 mended, which the fast service does at once and without Dagster.
 """
 
-import dagster as dg
-
-from trading_pipelines.defs.tables import broken_rows
-from trading_pipelines.resources.platform import DatabaseResource
+from trading_pipelines.defs.tables import rows_check
 
 _UNPROTECTED = """
 select p.position_id, i.symbol, p.side, p.quantity_open, p.quantity_protected, p.stop_price, p.mark_price
@@ -25,25 +22,19 @@ order by e.ts desc
 """
 
 
-@dg.asset_check(
-    asset="positions",
-    name="protected",
+positions_protected = rows_check(
+    "positions",
+    "protected",
+    _UNPROTECTED,
+    "Every open position has a stop for its whole quantity.",
     blocking=True,
-    description="Every open position has a stop for its whole quantity.",
 )
-def positions_protected(database: DatabaseResource) -> dg.AssetCheckResult:
-    """Name the open positions of the live sessions without full protection."""
-    with database.connect() as connection:
-        return broken_rows(connection, _UNPROTECTED, {})
 
 
-@dg.asset_check(
-    asset="equity",
-    name="identity",
+equity_identity = rows_check(
+    "equity",
+    "identity",
+    _UNBALANCED,
+    "Equity is cash plus bound margin plus unrealised result, at every mark.",
     blocking=True,
-    description="Equity is cash plus bound margin plus unrealised result, at every mark.",
 )
-def equity_identity(database: DatabaseResource) -> dg.AssetCheckResult:
-    """Name the marks of the live sessions that do not add up."""
-    with database.connect() as connection:
-        return broken_rows(connection, _UNBALANCED, {})

@@ -9,7 +9,7 @@ from datetime import date, timedelta
 import dagster as dg
 
 from trading_pipelines.defs.failures import user_errors
-from trading_pipelines.defs.tables import broken_rows, table_rows, table_spec
+from trading_pipelines.defs.tables import rows_check, table_rows, table_spec
 from trading_pipelines.defs.work import is_under_way
 from trading_pipelines.resources.platform import ClockResource, DatabaseResource
 from trading_pipelines.settings import settings
@@ -60,15 +60,12 @@ def parity_reports(
         )
 
 
-@dg.asset_check(
-    asset="parity_reports",
-    name="same_decisions",
-    description="No live session decided differently from a replay of the same rows under the same rules.",
+same_decisions = rows_check(
+    "parity_reports",
+    "same_decisions",
+    _DIVERGED,
+    "No live session decided differently from a replay of the same rows under the same rules.",
 )
-def same_decisions(database: DatabaseResource) -> dg.AssetCheckResult:
-    """Name the sessions whose newest comparison found a divergence."""
-    with database.connect() as connection:
-        return broken_rows(connection, _DIVERGED, {})
 
 
 parity_job = dg.define_asset_job(

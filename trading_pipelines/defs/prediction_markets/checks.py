@@ -11,7 +11,7 @@ import dagster as dg
 from trading_pipelines.defs.collected import sources_answer
 from trading_pipelines.defs.prediction_markets.assets import IMPLIED, MARKETS, ODDS
 from trading_pipelines.defs.scope import run_window
-from trading_pipelines.defs.tables import broken_rows, compared
+from trading_pipelines.defs.tables import compared, rows_check
 from trading_pipelines.resources.platform import ClockResource, DatabaseResource
 from trading_pipelines.settings import settings
 
@@ -25,31 +25,22 @@ where ts >= %(start)s and ts < %(end)s and (available_at < ts or available_at > 
 """
 
 
-@dg.asset_check(
-    asset=MARKETS.key,
-    name="none_forgotten",
-    description="Every market that is over was seen to be resolved or to have vanished within a week.",
+no_market_forgotten = rows_check(
+    MARKETS.key,
+    "none_forgotten",
+    _FORGOTTEN,
+    "Every market that is over was seen to be resolved or to have vanished within a week.",
+    severity=dg.AssetCheckSeverity.WARN,
 )
-def no_market_forgotten(clock: ClockResource, database: DatabaseResource) -> dg.AssetCheckResult:
-    """Name the markets that are over and still stand as open."""
-    with database.connect() as connection:
-        return broken_rows(connection, _FORGOTTEN, {"now": clock.now()}, dg.AssetCheckSeverity.WARN)
 
 
-@dg.asset_check(
-    asset=ODDS.key,
-    name="known_after_it_happened",
+odds_known_in_time = rows_check(
+    ODDS.key,
+    "known_after_it_happened",
+    _ODDS,
+    "No odds were known before their time, and none are known from the future.",
     blocking=True,
-    description="No odds were known before their time, and none are known from the future.",
 )
-def odds_known_in_time(
-    context: dg.AssetCheckExecutionContext, clock: ClockResource, database: DatabaseResource
-) -> dg.AssetCheckResult:
-    """Name the odds of the run's days that were known too early."""
-    now = clock.now()
-    window = run_window(context, now)
-    with database.connect() as connection:
-        return broken_rows(connection, _ODDS, {"start": window.start, "end": window.end, "now": now})
 
 
 @dg.asset_check(

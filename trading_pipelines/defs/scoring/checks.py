@@ -11,7 +11,7 @@ import dagster as dg
 from trading_pipelines.defs.failures import user_errors
 from trading_pipelines.defs.scope import run_window, traded_symbols
 from trading_pipelines.defs.scoring.assets import INPUTS, SCORES
-from trading_pipelines.defs.tables import broken_rows
+from trading_pipelines.defs.tables import broken_rows, rows_check
 from trading_pipelines.resources.platform import ClockResource, DatabaseResource
 from trading_pipelines.settings import settings
 
@@ -53,20 +53,13 @@ def inputs_within_bounds(
         return broken_rows(connection, _OUT_OF_BOUNDS, span)
 
 
-@dg.asset_check(
-    asset=SCORES.key,
-    name="contributions_add_up",
+contributions_add_up = rows_check(
+    SCORES.key,
+    "contributions_add_up",
+    _UNBALANCED,
+    "Contributions sum to the score, weights to one, and a score is known at the close of its bar.",
     blocking=True,
-    description="Contributions sum to the score, weights to one, and a score is known at the close of its bar.",
 )
-def contributions_add_up(
-    context: dg.AssetCheckExecutionContext, clock: ClockResource, database: DatabaseResource
-) -> dg.AssetCheckResult:
-    """Name the scores of the run's days whose parts are not the whole."""
-    window = run_window(context, clock.now())
-    span = {"exchange": settings().exchange, "start": window.start, "end": window.end}
-    with database.connect() as connection:
-        return broken_rows(connection, _UNBALANCED, span)
 
 
 @dg.asset_check(

@@ -10,7 +10,7 @@ import dagster as dg
 
 from trading_pipelines.defs.scope import run_window
 from trading_pipelines.defs.sentiment.assets import MENTIONS, SCORES, SENTIMENT
-from trading_pipelines.defs.tables import broken_rows, compared
+from trading_pipelines.defs.tables import compared, rows_check
 from trading_pipelines.domain.alternative.series import SIMULATED
 from trading_pipelines.resources.platform import ClockResource, DatabaseResource
 from trading_pipelines.settings import settings
@@ -29,31 +29,22 @@ where t.available_at >= %(start)s and t.available_at < %(end)s
 """
 
 
-@dg.asset_check(
-    asset=MENTIONS.key,
-    name="every_text_read",
-    description="No text has waited for half an hour to be read.",
+every_text_read = rows_check(
+    MENTIONS.key,
+    "every_text_read",
+    _UNREAD,
+    "No text has waited for half an hour to be read.",
+    severity=dg.AssetCheckSeverity.WARN,
 )
-def every_text_read(clock: ClockResource, database: DatabaseResource) -> dg.AssetCheckResult:
-    """Name the texts that nobody has read."""
-    with database.connect() as connection:
-        return broken_rows(connection, _UNREAD, {"now": clock.now()}, dg.AssetCheckSeverity.WARN)
 
 
-@dg.asset_check(
-    asset=SCORES.key,
-    name="known_after_the_text",
+scores_known_after_the_text = rows_check(
+    SCORES.key,
+    "known_after_the_text",
+    _BEFORE_ITS_TEXT,
+    "No score was known before its text, and none is known from the future.",
     blocking=True,
-    description="No score was known before its text, and none is known from the future.",
 )
-def scores_known_after_the_text(
-    context: dg.AssetCheckExecutionContext, clock: ClockResource, database: DatabaseResource
-) -> dg.AssetCheckResult:
-    """Name the scores of the run's texts that were known too early."""
-    now = clock.now()
-    window = run_window(context, now)
-    with database.connect() as connection:
-        return broken_rows(connection, _BEFORE_ITS_TEXT, {"start": window.start, "end": window.end, "now": now})
 
 
 @dg.asset_check(

@@ -4,10 +4,7 @@ Belongs here: checks of the live sessionss' signals. Does not belong here: the g
 there is a signal at all.
 """
 
-import dagster as dg
-
-from trading_pipelines.defs.tables import broken_rows
-from trading_pipelines.resources.platform import DatabaseResource
+from trading_pipelines.defs.tables import rows_check
 
 _OUT_OF_ORDER = """
 select g.signal_id, i.symbol, g.side, g.stop_price, g.entry_price, g.tp1_price, g.tp2_price, g.tp3_price
@@ -27,25 +24,19 @@ where s.mode = 'paper' and (d.outcome <> 'SIGNAL' or g.created_at < d.decided_at
 """
 
 
-@dg.asset_check(
-    asset="signals",
-    name="prices_in_order",
+prices_in_order = rows_check(
+    "signals",
+    "prices_in_order",
+    _OUT_OF_ORDER,
+    "Stop, entry and targets of an active signal lie in the order of its side.",
     blocking=True,
-    description="Stop, entry and targets of an active signal lie in the order of its side.",
 )
-def prices_in_order(database: DatabaseResource) -> dg.AssetCheckResult:
-    """Name the active signals whose prices contradict their side."""
-    with database.connect() as connection:
-        return broken_rows(connection, _OUT_OF_ORDER, {})
 
 
-@dg.asset_check(
-    asset="signals",
-    name="founded",
+founded = rows_check(
+    "signals",
+    "founded",
+    _UNFOUNDED,
+    "Every signal belongs to a decision that gave one.",
     blocking=True,
-    description="Every signal belongs to a decision that gave one.",
 )
-def founded(database: DatabaseResource) -> dg.AssetCheckResult:
-    """Name the signals without such a decision."""
-    with database.connect() as connection:
-        return broken_rows(connection, _UNFOUNDED, {})
