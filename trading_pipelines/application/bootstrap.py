@@ -19,9 +19,11 @@ from trading_pipelines.application.alternative.alternative_data import OVERLAP, 
 from trading_pipelines.application.alternative.flows import update_flows
 from trading_pipelines.application.alternative.odds import update_odds
 from trading_pipelines.application.alternative.sentiment import open_readers, update_sentiment
+from trading_pipelines.application.analysis.market import find_anomalies, rank_universe, read_technical_signals
 from trading_pipelines.application.analysis.scoring import score_range
 from trading_pipelines.application.features.building import build_features
 from trading_pipelines.application.market_data.ingestion import IngestProgress, choose_listed, ingest, update_tickers
+from trading_pipelines.application.market_data.universe import watch_universe
 from trading_pipelines.application.models.prediction import predict
 from trading_pipelines.application.models.training import TrainingProgress, train
 from trading_pipelines.application.research.replay import ReplayProgress, replay
@@ -81,6 +83,7 @@ def first_fill(
     else:
         fill.train()
         fill.replay()
+    fill.look_around()
     paper_session(connection, settings, source.now())
     return fill.report
 
@@ -221,6 +224,36 @@ class _Fill:
         self.on_progress(FillProgress("features", 1.0))
         found, spec = self._symbols_with_candles(), self.settings.scoring
         score_range(self.connection, self.source.exchange, found, self.signal, self.split, self.end, spec)
+
+    def look_around(self) -> None:
+        """What the newest day's charts say, its anomalies and ranking, and who belongs to the universe."""
+        connection, settings, found = self.connection, self.settings, self._symbols_with_candles()
+        exchange, since = self.source.exchange, self.end - timedelta(days=1)
+        steps: dict[str, Callable[[], object]] = {
+            "charts": lambda: read_technical_signals(
+                connection,
+                exchange,
+                found,
+                since,
+                self.end,
+                capital=settings.session.capital,
+                execution=settings.execution,
+                limits=settings.risk,
+            ),
+            "anomalies": lambda: find_anomalies(
+                connection, exchange, found, self.signal, since, self.end, self.source.now()
+            ),
+            "universe": lambda: watch_universe(connection, self.source, settings.universe),
+            "ranking": lambda: rank_universe(connection, exchange, found, since, self.end),
+        }
+        for number, (step, look) in enumerate(steps.items()):
+            self.on_progress(FillProgress("overview", number / len(steps), step))
+            try:
+                look()
+            except UserError as error:
+                connection.rollback()
+                self.report.problems.append(str(error))
+        self.on_progress(FillProgress("overview", 1.0))
 
     def _symbols_with_candles(self) -> list[str]:
         stored = instruments.by_symbol(self.connection, self.source.exchange)
