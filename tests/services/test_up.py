@@ -151,7 +151,7 @@ def test_next_start_completes_the_fill_and_answers(running: Platform) -> None:
     assert decided == 3 * bars
     assert bars >= 2 * 96
     assert running.ask("select count(*) from model_versions") == [(3,)]
-    for looked_at in ("technical_signals", "screener_rankings", "universe"):
+    for looked_at in ("technical_signals", "universe"):
         ((symbols,),) = running.ask(f"select count(distinct instrument_id) from {looked_at}")
         assert symbols >= 3, looked_at
 
