@@ -32,6 +32,7 @@ from trading_pipelines.application.trading.kill_switch import KillSwitch
 from trading_pipelines.application.trading.reconciliation import reconcile
 from trading_pipelines.domain.execution.session import TradingSession
 from trading_pipelines.domain.market.timeframe import Timeframe
+from trading_pipelines.logging import configure_logging
 from trading_pipelines.settings import Settings, load_settings
 from trading_pipelines.store.connection import Connection, connect
 from trading_pipelines.store.embedded import EmbeddedPostgres
@@ -74,6 +75,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--closes", type=int, default=96)
     closes = parser.parse_args().closes
+    configure_logging("ERROR")
     with tempfile.TemporaryDirectory(prefix="trading-benchmark-") as name:
         folder = Path(name)
         folder.chmod(0o755)
