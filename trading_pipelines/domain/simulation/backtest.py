@@ -151,7 +151,7 @@ class BacktestInput:
         decides = np.zeros(len(ts), np.bool_)
         for indices in at:
             decides[slice(None) if indices is None else indices[indices >= 0]] = True
-        opens, highs, lows, closes = (_stack([getattr(b, n) for b in own], rows, len(ts)) for n in CANDLE_COLUMNS[1:5])
+        opens, highs, lows, closes = _stack([[getattr(b, n) for b in own] for n in CANDLE_COLUMNS[1:5]], rows, len(ts))
         due = [(funding or {}).get(s, _NO_FUNDING) for s in symbols]
         market = kernel.Market(
             opens,
@@ -429,14 +429,16 @@ def _union(times: Sequence[Integers]) -> Integers:
     return np.unique(np.concatenate(times))
 
 
-def _stack(columns: Sequence[Floats], rows: Sequence[Integers | None], bars: int) -> Floats:
-    stacked = np.empty((len(columns), bars))
-    for target, values, at in zip(stacked, columns, rows, strict=True):
-        if at is None:
-            target[:] = values
-        else:
-            target[:] = np.nan
-            target[at] = values
+def _stack(prices: Sequence[Sequence[Floats]], rows: Sequence[Integers | None], bars: int) -> Floats:
+    """Prices by kind, symbol and bar, in one piece of memory: the system hands out a large one in larger pages."""
+    stacked = np.empty((len(prices), len(rows), bars))
+    for kind, columns in zip(stacked, prices, strict=True):
+        for target, values, at in zip(kind, columns, rows, strict=True):
+            if at is None:
+                target[:] = values
+            else:
+                target[:] = np.nan
+                target[at] = values
     return stacked
 
 

@@ -51,7 +51,7 @@ class EmaCross(Strategy):
         down[1:] = (spread[1:] < 0) & (spread[:-1] >= 0)
         return Signals(
             entry=up.view(np.int8) - down.view(np.int8),
-            confidence=np.full(len(bars), self.confidence),
+            confidence=np.broadcast_to(self.confidence, len(bars)),
             exit=up.view(np.uint8) * np.uint8(CLOSE_SHORT) + down.view(np.uint8) * np.uint8(CLOSE_LONG),
             atr=talib.ATR(bars.high, bars.low, bars.close, self.atr_period),
             factors={"ema_fast": fast, "ema_slow": slow},
