@@ -8,6 +8,7 @@ import json
 import socket
 import struct
 import threading
+from abc import ABC, abstractmethod
 from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -132,7 +133,7 @@ def hostile_values(answer: Answer) -> None:
     answer.send()
 
 
-class FakeExchange:
+class FakeExchange(ABC):
     """An exchange: its clock, its rows, what it was asked for, and the faults it will show."""
 
     def __init__(self, now: datetime, history: timedelta, symbols: tuple[str, ...] = ("BTCUSDT", "SOLUSDT")) -> None:
@@ -188,9 +189,9 @@ class FakeExchange:
         else:
             answer.send()
 
+    @abstractmethod
     def _payload(self, request: Request) -> Any:
         """What this exchange answers."""
-        raise NotImplementedError
 
     def rows(self, symbol: str, timeframe: Timeframe) -> pd.DataFrame:
         """Candles up to and including the one that is still forming."""
